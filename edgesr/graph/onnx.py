@@ -1,0 +1,190 @@
+"""ONNX bytes from a graph, written without torch and byte-reproducible.
+
+IR 8, opset 13, DepthToSpace in CRD order: readable by TensorRT 8 to 11 and by every ONNX
+Runtime still in use. Input and output are always float32; the fp16 form converts weights
+and arithmetic to float16 between a Cast at each end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesr.errors import MissingExtra
+from edgesr.graph.reach import halo
+from edgesr.graph.spec import (
+    INPUT,
+    INPUT_CHANNELS,
+    Activation,
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    Graph,
+    Layer,
+    Multiply,
+    Nearest,
+    PixelShuffle,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+IR_VERSION = 8
+OPSET = 13
+OUTPUT = "output"
+
+
+def to_onnx(
+    graph: Graph,
+    weights: Weights,
+    *,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    shape: tuple[int, int] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The network as an ONNX file.
+
+    Input `input` is 1×3×H×W float32 RGB in [0, 1], output `output` is 1×3×sH×sW float32.
+    `shape` fixes (H, W); None leaves batch, H and W open. `metadata` is added to the
+    `edgesr.name`, `edgesr.scale` and `edgesr.halo` that every file carries.
+    Raises `MissingExtra` without the onnx package, `BadModel` for weights that do not fit.
+    """
+    try:
+        import onnx
+    except ImportError as e:
+        raise MissingExtra("onnx", "export", "writing ONNX files") from e
+    graph.check_weights(weights)
+    model = _Writer(graph, weights, np.float16 if precision == "fp16" else np.float32).model(shape)
+    facts = {"edgesr.name": graph.name, "edgesr.scale": str(graph.scale),
+             "edgesr.halo": str(halo(graph)), **(metadata or {})}  # fmt: skip
+    for key in sorted(facts):
+        model.metadata_props.add(key=key, value=facts[key])
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+class _Writer:
+    """Collects nodes and initialisers in the order of the graph."""
+
+    def __init__(self, graph: Graph, weights: Weights, dtype: type[np.floating[Any]]) -> None:
+        self.graph, self.weights, self.dtype = graph, weights, dtype
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.names = {INPUT: INPUT}
+
+    def model(self, shape: tuple[int, int] | None) -> onnx.ModelProto:
+        from onnx import TensorProto, helper
+
+        half = self.dtype is np.float16
+        if half:
+            self.names[INPUT] = "input_fp16"
+            self.node("Cast", [INPUT], "input_fp16", to=TensorProto.FLOAT16)
+        for layer in self.graph.layers:
+            last = layer.name == self.graph.output
+            self.names[layer.name] = OUTPUT if last and not half else layer.name
+            self.add(layer)
+        if half:
+            self.node("Cast", [self.graph.output], OUTPUT, to=TensorProto.FLOAT)
+        s = self.graph.scale
+        n, h, w = (1, *shape) if shape else ("N", "H", "W")
+        sh, sw = (h * s, w * s) if shape else (f"H*{s}", f"W*{s}")  # type: ignore[operator]
+        x = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [n, INPUT_CHANNELS, h, w])
+        cout = self.graph.channels[self.graph.output]
+        y = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [n, cout, sh, sw])
+        body = helper.make_graph(
+            self.nodes, self.graph.name, [x], [y], list(self.constants.values())
+        )
+        return helper.make_model(
+            body,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="edgesr",
+        )
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        value = self.weights[name]
+        if shape:
+            value = value.reshape(shape)
+        return self.constant(name, value.astype(self.dtype))
+
+    def scalar(self, name: str, value: float) -> str:
+        return self.constant(name, np.array(value, self.dtype))
+
+    def add(self, layer: Layer) -> None:
+        inputs = [self.names[i] for i in layer.inputs]
+        out = self.names[layer.name]
+        match layer:
+            case Conv():
+                pad = layer.kernel // 2
+                inputs.append(self.weight(f"{layer.name}.weight"))
+                if layer.bias:
+                    inputs.append(self.weight(f"{layer.name}.bias"))
+                self.node("Conv", inputs, out, kernel_shape=[layer.kernel] * 2, pads=[pad] * 4)
+            case Activation():
+                self.activation(layer, inputs[0], out)
+            case Add():
+                self.node("Add", inputs, out)
+            case Multiply():
+                self.node("Mul", inputs, out)
+            case Concat():
+                self.node("Concat", inputs, out, axis=1)
+            case PixelShuffle():
+                self.node("DepthToSpace", inputs, out, blocksize=layer.factor, mode="CRD")
+            case Nearest():
+                scales = np.array([1, 1, layer.factor, layer.factor], np.float32)
+                name = self.constant(f"{layer.name}.scales", scales)
+                self.node("Resize", [inputs[0], "", name], out, mode="nearest",
+                          coordinate_transformation_mode="asymmetric",
+                          nearest_mode="floor")  # fmt: skip
+            case Affine():
+                self.affine(layer, inputs[0], out)
+
+    def activation(self, layer: Activation, x: str, out: str) -> None:
+        match layer.fn:
+            case "relu":
+                self.node("Relu", [x], out)
+            case "leaky_relu":
+                self.node("LeakyRelu", [x], out, alpha=layer.slope)
+            case "prelu":
+                slope = self.weight(f"{layer.name}.slope", (-1, 1, 1))
+                self.node("PRelu", [x, slope], out)
+            case "clip":
+                low, high = self.scalar("zero", 0.0), self.scalar(f"{out}.high", layer.high)
+                self.node("Clip", [x, low, high], out)
+            case "sigmoid":
+                self.node("Sigmoid", [x], out)
+            case "tanh":
+                self.node("Tanh", [x], out)
+            case "silu":
+                self.node("Sigmoid", [x], f"{out}.gate")
+                self.node("Mul", [x, f"{out}.gate"], out)
+
+    def affine(self, layer: Affine, x: str, out: str) -> None:
+        gain = np.array(layer.gain, self.dtype).reshape(-1, 1, 1)
+        shift = np.array(layer.shift, self.dtype).reshape(-1, 1, 1)
+        steps = [("Mul", "gain", gain)] if np.any(gain != 1) else []
+        # A shift of nothing is still written when there is no gain: the name must exist.
+        if np.any(shift != 0) or not steps:
+            steps.append(("Add", "shift", shift))
+        for i, (op, what, value) in enumerate(steps):
+            target = out if i == len(steps) - 1 else f"{out}.{what}ed"
+            self.node(op, [x, self.constant(f"{layer.name}.{what}", value)], target)
+            x = target

@@ -1,0 +1,1 @@
+"""Power: what this machine can measure of itself, and the arithmetic on it."""

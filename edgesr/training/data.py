@@ -1,0 +1,240 @@
+"""Photographs → memory-mapped pixels → augmented batches.
+
+A folder is decoded once into a *pack*: every picture's pixels and its MATLAB-bicubic low
+resolution, one after the other in two flat files that are memory-mapped. A pack is keyed
+by the pictures' names, sizes and times, so a changed folder makes a new one.
+
+Batches are a pure function of (seed, step): an interrupted run needs to remember one
+number to go on exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgesr import image, resize
+from edgesr.errors import BadImage, WriteFailed
+from edgesr.progress import progress
+
+MIN_LR_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture in a pack: low-resolution height and width, and where its pixels start."""
+
+    name: str
+    height: int
+    width: int
+    lr_at: int
+    hr_at: int
+
+
+class Pack:
+    """Memory-mapped pictures: uint8 RGB, low and high resolution."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        facts = json.loads((folder / "index.json").read_text())
+        self.scale: int = facts["scale"]
+        self.key: str = facts["key"]
+        self.entries = tuple(Entry(*row) for row in facts["entries"])
+        self._lr = np.memmap(folder / "lr.bin", np.uint8, "r")
+        self._hr = np.memmap(folder / "hr.bin", np.uint8, "r")
+        self._teacher: NDArray[np.uint8] | None = None
+
+    def lr(self, entry: Entry) -> NDArray[np.uint8]:
+        """Low-resolution picture, HWC uint8 RGB."""
+        size = entry.height * entry.width * 3
+        flat = self._lr[entry.lr_at : entry.lr_at + size]
+        return flat.reshape(entry.height, entry.width, 3)
+
+    def hr(self, entry: Entry) -> NDArray[np.uint8]:
+        """The photograph, HWC uint8 RGB."""
+        return self._large(self._hr, entry)
+
+    def teacher(self, entry: Entry) -> NDArray[np.uint8]:
+        """The cached output of the distillation teacher, HWC uint8 RGB."""
+        assert self._teacher is not None
+        return self._large(self._teacher, entry)
+
+    def _large(self, flat: NDArray[np.uint8], entry: Entry) -> NDArray[np.uint8]:
+        height, width = entry.height * self.scale, entry.width * self.scale
+        return flat[entry.hr_at : entry.hr_at + height * width * 3].reshape(height, width, 3)
+
+    def cache_teacher(
+        self, name: str, upscale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    ) -> None:
+        """Run `upscale` (HWC uint8 → HWC uint8) over all pictures once and keep the result."""
+        path = self.folder / f"teacher-{name}.bin"
+        if not path.is_file():
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            try:
+                with partial.open("wb") as f, progress(len(self.entries), "teacher") as bar:
+                    for entry in self.entries:
+                        f.write(upscale(self.lr(entry)).tobytes())
+                        bar.advance()
+                partial.replace(path)
+            except OSError as e:
+                raise WriteFailed(f"cannot write {path}: {e.strerror}") from e
+            finally:
+                partial.unlink(missing_ok=True)
+        self._teacher = np.memmap(path, np.uint8, "r")
+
+
+def photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
+    """The pictures in `folder`, sorted, without those matching a glob in `exclude`."""
+    found = [
+        p for p in image.load_folder(folder) if not any(fnmatch(p.name, g) for g in exclude)
+    ]
+    if not found:
+        raise BadImage(f"{folder} has no pictures left after leaving out {', '.join(exclude)}")
+    return found
+
+
+def split(paths: Sequence[Path], holdout: int) -> tuple[list[Path], list[Path]]:
+    """(to train on, held out): every `holdout`-th is held out, at least one."""
+    held = {p for i, p in enumerate(paths) if i % holdout == holdout - 1} or {paths[-1]}
+    train = [p for p in paths if p not in held]
+    if not train:
+        raise BadImage("one picture is too few: one is held out to measure on, give at least 2")
+    return train, sorted(held)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """A picture as HWC uint8 RGB; grey is replicated, alpha dropped, 16 bit rounded."""
+    pixels = image.read(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] < 3:
+        return np.repeat(pixels[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+def cache_root() -> Path:
+    """Where packs are kept between runs: `EDGESR_CACHE`, or the user's cache folder."""
+    own = os.environ.get("EDGESR_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgesr"
+    return Path(own) if own else base
+
+
+def open_pack(paths: Sequence[Path], scale: int) -> Pack:
+    """The pack of these pictures, made now or found in the cache."""
+    key = _key(paths, scale)
+    folder = cache_root() / "packs" / key
+    if not (folder / "index.json").is_file():
+        try:
+            _build(paths, scale, key, folder)
+        except OSError as e:
+            raise WriteFailed(
+                f"cannot write the training pack to {folder}: {e.strerror}; "
+                "set EDGESR_CACHE to a folder with more room"
+            ) from e
+    return Pack(folder)
+
+
+def _key(paths: Sequence[Path], scale: int) -> str:
+    digest = hashlib.sha256(f"pack 1 scale {scale}".encode())
+    for p in paths:
+        facts = p.stat()
+        digest.update(f"{p.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
+    rows: list[tuple[str, int, int, int, int]] = []
+    lr_at = hr_at = 0
+    try:
+        with (
+            (partial / "lr.bin").open("wb") as lr_file,
+            (partial / "hr.bin").open("wb") as hr_file,
+            progress(len(paths), "decode photographs") as bar,
+        ):
+            for path in paths:
+                hr = read_rgb(path)
+                height, width = hr.shape[0] // scale, hr.shape[1] // scale
+                if min(height, width) >= MIN_LR_SIDE:
+                    hr = np.ascontiguousarray(hr[: height * scale, : width * scale])
+                    lr = resize.downscale_bicubic(hr, scale)
+                    rows.append((path.name, height, width, lr_at, hr_at))
+                    lr_at += lr_file.write(lr.tobytes())
+                    hr_at += hr_file.write(hr.tobytes())
+                bar.advance()
+        if not rows:
+            raise BadImage(f"every picture is smaller than {MIN_LR_SIDE * scale} pixels a side")
+        index = {"key": key, "scale": scale, "entries": rows}
+        (partial / "index.json").write_text(json.dumps(index))
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Another run made the same pack meanwhile; its content is equal by its key.
+            if not (folder / "index.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """NCHW float32 in [0, 1]: low resolution, photograph, and the cached teacher output."""
+
+    lr: Tensor
+    hr: Tensor
+    teacher: Tensor | None
+
+
+class Batches:
+    """Random crops, flipped and rotated, as a pure function of the step."""
+
+    def __init__(self, pack: Pack, *, patch: int, batch: int, seed: int, teacher: bool) -> None:
+        smallest = min(min(e.height, e.width) for e in pack.entries)
+        self.patch, self.batch = min(patch, smallest), batch
+        self.pack, self.seed, self.teacher = pack, seed, teacher
+        area = np.array([e.height * e.width for e in pack.entries], np.float64)
+        self._edges = np.cumsum(area / area.sum())
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
+        crops = [self._crop(rng) for _ in range(self.batch)]
+        lr, hr = (_tensor([c[i] for c in crops]) for i in range(2))
+        teacher = _tensor([c[2] for c in crops]) if self.teacher else None
+        return Batch(lr, hr, teacher)
+
+    def _crop(self, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+        last = len(self._edges) - 1
+        entry = self.pack.entries[min(int(np.searchsorted(self._edges, rng.random())), last)]
+        y = int(rng.integers(entry.height - self.patch + 1))
+        x = int(rng.integers(entry.width - self.patch + 1))
+        turn, flip = int(rng.integers(4)), bool(rng.integers(2))
+        pictures = [(self.pack.lr(entry), 1), (self.pack.hr(entry), self.pack.scale)]
+        if self.teacher:
+            pictures.append((self.pack.teacher(entry), self.pack.scale))
+        crops = []
+        for pixels, s in pictures:
+            crop = pixels[y * s : (y + self.patch) * s, x * s : (x + self.patch) * s]
+            crop = np.rot90(crop, turn)
+            crops.append(crop[:, ::-1] if flip else crop)
+        return crops
+
+
+def _tensor(crops: list[NDArray[np.uint8]]) -> Tensor:
+    stacked = np.ascontiguousarray(np.stack(crops))
+    # NHWC memory seen as NCHW is torch's channels_last, the layout its CPU kernels like best.
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255.0)
