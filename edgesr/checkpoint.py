@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.errors import BadModel, MissingExtra, WriteFailed
+from edgesr.atomic import write_bytes
+from edgesr.errors import BadModel, MissingExtra
 from edgesr.graph.spec import Graph, Weights
 
 FORMAT = 1
@@ -63,7 +64,7 @@ def save(path: str | os.PathLike[str], ckpt: Checkpoint, *, half: bool = False) 
     }
     # One metadata key only: safetensors keeps several in a hash map, in an order that varies.
     text = json.dumps(about, separators=(",", ":"), sort_keys=True)
-    _write(Path(path), packer.numpy.save(tensors, metadata={_KEY: text}))
+    write_bytes(Path(path), packer.numpy.save(tensors, metadata={_KEY: text}))
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
@@ -183,16 +184,3 @@ def _safetensors(purpose: str) -> Any:
     except ImportError as e:
         raise MissingExtra("safetensors", "export", purpose) from e
     return safetensors
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as e:
-        beside.unlink(missing_ok=True)
-        raise WriteFailed(f"{path}: cannot be written ({e.strerror})") from e

@@ -1,0 +1,1 @@
+"""`bench`: student against teacher on this machine, interleaved in one run."""

@@ -23,10 +23,9 @@ def find_meter(root: Path | None = None, total: Sequence[str] | None = None) -> 
     processor = rapl.find(base)
     if not isinstance(processor, NoMeter):
         return processor
-    if "no " not in board.reason[:3]:
-        return board
-    if "no " not in processor.reason[:3]:
-        return processor
+    for absence in (board, processor):
+        if absence.present:
+            return absence
     return NoMeter(
         f"no power sensor here: {board.reason}, {processor.reason}",
         "run it on the board itself, or on bare metal; virtual machines and containers hide both",

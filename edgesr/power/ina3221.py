@@ -77,6 +77,7 @@ def find(root: Path, total: Sequence[str] | None = None) -> Ina3221 | NoMeter:
         return NoMeter(
             "this Jetson runs L4T 32 or older, whose power sensor driver is not read",
             "update to JetPack 5 or newer",
+            present=True,
         )
     return NoMeter("no INA3221 power sensor", "run on a Jetson board")
 

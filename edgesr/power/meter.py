@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from edgesr.errors import Impossible
 
 Quantity: TypeAlias = Literal["W", "J"]
+_TRACE_FACTS = ("meter", "quantity", "scope", "nominal_s", "conditions", "stopped")
 
 
 class Meter(Protocol):
@@ -39,10 +40,14 @@ class Meter(Protocol):
 
 @dataclass(frozen=True)
 class NoMeter:
-    """Why nothing can be measured, and the one line that would mend it."""
+    """Why nothing can be measured, and the one line that would mend it.
+
+    `present` means that there is a sensor, but that it cannot be read.
+    """
 
     reason: str
     fix: str
+    present: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,31 @@ class Trace:
     nominal_s: float
     conditions: dict[str, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    stopped: str = ""  # why the sensor stopped answering, if it did
+
+    def to_json(self, origin_s: float = 0.0) -> dict[str, Any]:
+        """Plain data for a report: stamps in seconds from `origin_s`, values by rail."""
+        plain = {name: getattr(self, name) for name in _TRACE_FACTS}
+        return {
+            **plain,
+            "rails": list(self.rails),
+            "total": list(self.total),
+            "before_s": [round(s.before_s - origin_s, 6) for s in self.samples],
+            "after_s": [round(s.after_s - origin_s, 6) for s in self.samples],
+            "values": {r: [round(s.values[r], 6) for s in self.samples] for r in self.rails},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trace:
+        """The trace that `to_json` wrote; KeyError for anything else."""
+        rails = tuple(data["rails"])
+        facts = {name: data[name] for name in _TRACE_FACTS}
+        columns = zip(data["before_s"], data["after_s"], strict=True)
+        samples = [
+            Sample(before, after, {r: data["values"][r][k] for r in rails})
+            for k, (before, after) in enumerate(columns)
+        ]
+        return cls(rails=rails, total=tuple(data["total"]), samples=samples, **facts)
 
     def watts(self) -> Iterator[tuple[float, str, float]]:
         """(time in s, rail, watts) of every reading.

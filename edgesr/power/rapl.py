@@ -71,13 +71,13 @@ def find(root: Path) -> Rapl | NoMeter:
         try:
             read_text(folder / "energy_uj")
         except PermissionError:
-            return NoMeter(f"{folder / 'energy_uj'} is readable by root only", _FIX)
+            return NoMeter(f"{folder / 'energy_uj'} is readable by root only", _FIX, present=True)
         except OSError:
             continue  # a zone without a counter
         range_uj = read_number(folder / "max_energy_range_uj")
         zones.append(Zone(_rail(root, folder), folder / "energy_uj", range_uj))
     if not any(_adds_up(z.rail) for z in zones):
-        return NoMeter("RAPL has no package counter here", "update the kernel")
+        return NoMeter("RAPL has no package counter here", "update the kernel", present=True)
     return Rapl(zones)
 
 

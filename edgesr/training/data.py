@@ -204,10 +204,11 @@ class Batches:
     """Random crops, flipped and rotated, as a pure function of the step."""
 
     def __init__(self, pack: Pack, *, patch: int, batch: int, seed: int, teacher: bool) -> None:
-        smallest = min(min(e.height, e.width) for e in pack.entries)
-        self.patch, self.batch = min(patch, smallest), batch
-        self.pack, self.seed, self.teacher = pack, seed, teacher
-        area = np.array([e.height * e.width for e in pack.entries], np.float64)
+        # Pictures smaller than a patch are left out, unless all are: then patches shrink.
+        self.patch = min(patch, max(min(e.height, e.width) for e in pack.entries))
+        self.entries = [e for e in pack.entries if min(e.height, e.width) >= self.patch]
+        self.pack, self.batch, self.seed, self.teacher = pack, batch, seed, teacher
+        area = np.array([e.height * e.width for e in self.entries], np.float64)
         self._edges = np.cumsum(area / area.sum())
 
     def __getitem__(self, step: int) -> Batch:
@@ -219,7 +220,7 @@ class Batches:
 
     def _crop(self, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
         last = len(self._edges) - 1
-        entry = self.pack.entries[min(int(np.searchsorted(self._edges, rng.random())), last)]
+        entry = self.entries[min(int(np.searchsorted(self._edges, rng.random())), last)]
         y = int(rng.integers(entry.height - self.patch + 1))
         x = int(rng.integers(entry.width - self.patch + 1))
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))

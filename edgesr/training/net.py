@@ -63,7 +63,7 @@ class GraphNet(nn.Module):
                 uses[i] = uses.get(i, 0) + 1
         values, kept = {INPUT: x}, {}
         for layer in self.graph.layers:
-            values[layer.name] = self._apply(layer, [values[i] for i in layer.inputs])
+            values[layer.name] = self._compute(layer, [values[i] for i in layer.inputs])
             if layer.name in keep:
                 kept[layer.name] = values[layer.name]
             for i in layer.inputs:
@@ -72,7 +72,7 @@ class GraphNet(nn.Module):
                     del values[i]
         return values[self.graph.output], kept
 
-    def _apply(self, layer: Layer, x: list[Tensor]) -> Tensor:
+    def _compute(self, layer: Layer, x: list[Tensor]) -> Tensor:
         match layer:
             case Conv():
                 y: Tensor = self.layers[layer.name](x[0])

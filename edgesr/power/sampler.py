@@ -1,0 +1,93 @@
+"""Reads a meter in the background, at random instants.
+
+One reading in each interval of 20 ms, at an instant drawn uniformly inside it: a load that
+repeats at the polling rate then cannot hide between the readings, as it does from a fixed
+poller. Each reading keeps the monotonic stamps (Linux: CLOCK_MONOTONIC) before and after it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from edgesr.errors import Impossible
+from edgesr.power.meter import Meter, Sample, Trace
+
+NOMINAL_S = 0.020
+SLOW_NOMINAL_S = 0.050  # for sensors whose read takes longer than SLOW_READ_S
+SLOW_READ_S = 0.005
+
+
+def new_trace(meter: Meter, clock: Callable[[], float] = time.perf_counter) -> Trace:
+    """An empty trace of `meter`, its interval chosen by how long three readings take."""
+    start = clock()
+    for _ in range(3):
+        meter.read()
+    slow = (clock() - start) / 3 > SLOW_READ_S
+    return Trace(
+        meter=meter.name,
+        quantity=meter.quantity,
+        rails=meter.rails,
+        total=meter.total,
+        scope=meter.scope,
+        nominal_s=SLOW_NOMINAL_S if slow else NOMINAL_S,
+        conditions=meter.conditions(),
+    )
+
+
+def sample(
+    meter: Meter,
+    trace: Trace,
+    stop: Callable[[], bool],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+    rng: random.Random | None = None,
+) -> None:
+    """Read `meter` into `trace` until `stop()`; `clock` and `sleep` are in seconds.
+
+    A sensor that stops answering ends the sampling and leaves its message in `trace.stopped`.
+    """
+    draw = (rng or random.Random()).random
+    start, interval = clock(), 0
+    while not stop():
+        wait = start + (interval + draw()) * trace.nominal_s - clock()
+        if wait > 0:
+            sleep(wait)
+        before = clock()
+        try:
+            values = meter.read()
+        except Impossible as e:
+            trace.stopped = str(e)
+            return
+        after = clock()
+        trace.samples.append(Sample(before, after, values))
+        # After a late reading go on in the present interval, not in the missed ones.
+        interval = max(interval + 1, int((after - start) / trace.nominal_s))
+
+
+class Sampler:
+    """Samples a meter in a thread for as long as the `with` block runs; gives the trace."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.trace = new_trace(meter)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=sample, args=(meter, self.trace, self._stop.is_set), daemon=True
+        )
+
+    def __enter__(self) -> Trace:
+        self._thread.start()
+        return self.trace
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,198 @@
+"""The figures of one model, from its samples."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import numpy as np
+
+from edgesr.power.energy import Energy, Window, energy, idle_problem, net_j
+from edgesr.power.meter import Trace, formula
+from edgesr.report.figures import SAMPLES_FOR, Figure, bootstrap, figure, percentile
+
+_MEMORY = {
+    "memory_model_mb": ("peak_bytes", "before_bytes", "high water of a fresh process that loaded "
+                        "and ran it, less what the process held before loading"),
+    "memory_loaded_mb": ("loaded_bytes", "before_bytes", "resident after loading, less before"),
+    "memory_process_mb": ("peak_bytes", None, "high water (VmHWM) of the whole process"),
+}  # fmt: skip
+_QUALITY = {
+    "psnr_y_db": ("psnr_y", "dB"),
+    "ssim_y": ("ssim_y", "1"),
+    "psnr_rgb_db": ("psnr_rgb", "dB"),
+    "ssim_rgb": ("ssim_rgb", "1"),
+}
+
+
+def model_figures(model: dict[str, Any], report: dict[str, Any]) -> dict[str, Figure]:
+    """Every figure of `model`, an entry of `report["models"]`."""
+    raw, settings = model["raw"], report["settings"]
+    megapixels = settings["width"] * settings["height"] * model["scale"] ** 2 / 1e6
+    return {
+        **_counted(raw["counts"]),
+        **_latency(raw["samples"], megapixels),
+        **_memory(raw["memory"]),
+        **quality_figures(raw["quality"]),
+        **_energy(model, report, megapixels),
+    }
+
+
+def repetitions(samples: dict[str, Any]) -> list[list[float]]:
+    """Wall milliseconds of the calls, by repetition."""
+    found: dict[int, list[float]] = {}
+    for repetition, wall_ms in zip(samples["repetition"], samples["wall_ms"], strict=True):
+        found.setdefault(repetition, []).append(wall_ms)
+    return [found[k] for k in sorted(found)]
+
+
+def windows(samples: dict[str, Any]) -> list[Window]:
+    """When each repetition ran: from the start of its first call to the end of its last."""
+    found: dict[int, Window] = {}
+    rows = zip(samples["repetition"], samples["start_s"], samples["wall_ms"], strict=True)
+    for repetition, start, wall_ms in rows:
+        end = start + wall_ms / 1000
+        first, last = found.get(repetition, (start, end))
+        found[repetition] = (min(first, start), max(last, end))
+    return [found[k] for k in sorted(found)]
+
+
+def _counted(counts: dict[str, Any]) -> dict[str, Figure]:
+    note = counts.get("missing", "")
+    return {
+        "parameters": figure(counts.get("parameters"), "1", "counted", note=note),
+        "macs": figure(counts.get("macs"), "MAC", "counted", note=note),
+    }
+
+
+def _latency(samples: dict[str, Any], megapixels: float) -> dict[str, Figure]:
+    wall, cpu = samples["wall_ms"], samples["cpu_ms"]
+    n = len(wall)
+    third = max(1, n // 3)
+    per_second = 1000 * n / sum(wall)
+    figures = {f"latency_p{q}_ms": percentile(wall, q, "ms") for q in SAMPLES_FOR}
+    plain = {
+        "latency_min_ms": (min(wall), "ms"),
+        "latency_max_ms": (max(wall), "ms"),
+        "latency_mean_ms": (statistics.fmean(wall), "ms"),
+        "latency_cov": (float(np.std(wall) / np.mean(wall)), "1"),
+        "cpu_median_ms": (statistics.median(cpu), "ms"),
+        "latency_first_third_ms": (statistics.median(wall[:third]), "ms"),
+        "latency_last_third_ms": (statistics.median(wall[-third:]), "ms"),
+        "throughput_fps": (per_second, "frame/s"),
+        "throughput_mps": (per_second * megapixels, "output MP/s"),
+    }
+    for name, (value, unit) in plain.items():
+        figures[name] = figure(value, unit, "measured", samples=n)
+    return figures
+
+
+def _memory(memory: dict[str, Any]) -> dict[str, Figure]:
+    figures = {}
+    for name, (what, less, note) in _MEMORY.items():
+        if "missing" in memory:
+            figures[name] = figure(None, "MB", "measured", note=memory["missing"])
+            continue
+        size = memory[what] - (memory[less] if less else 0)
+        figures[name] = figure(size / 1e6, "MB", "measured", samples=1, note=note)
+    return figures
+
+
+def quality_figures(quality: dict[str, Any]) -> dict[str, Figure]:
+    """Mean PSNR and SSIM over the pictures, or why there are none."""
+    figures = {}
+    for name, (key, unit) in _QUALITY.items():
+        if "missing" in quality:
+            figures[name] = figure(None, unit, "measured", note=quality["missing"])
+            continue
+        values = [picture[key] for picture in quality["pictures"]]
+        if None in values:  # an infinite PSNR, which JSON cannot hold
+            note = "a picture came out equal to its original: its PSNR is infinite"
+            figures[name] = figure(None, unit, "measured", samples=len(values), note=note)
+            continue
+        figures[name] = figure(statistics.fmean(values), unit, "measured", samples=len(values))
+    return figures
+
+
+def energy_summary(report: dict[str, Any]) -> dict[str, Any] | None:
+    """What the meter was and how much the machine took at rest; None when not measured."""
+    power = report["power"]
+    if "missing" in power:
+        return None
+    trace = Trace.from_json(power["trace"])
+    idle = _loaded_idle_w(trace, power)
+    known = [w for w in idle if w is not None]
+    summary: dict[str, Any] = {
+        "meter": trace.meter,
+        "rails": list(trace.rails),
+        "total": formula(trace.total),
+        "scope": trace.scope,
+        "samples": len(trace.samples),
+        "nominal_s": trace.nominal_s,
+        "idle_w": figure(energy(trace, tuple(power["idle"])).mean_w, "W", "measured"),
+        "loaded_idle_before_w": figure(idle[0], "W", "measured"),
+        "loaded_idle_after_w": figure(idle[-1], "W", "measured"),
+    }
+    drift = idle_problem(known) if len(known) == len(idle) else "idle power could not be measured"
+    summary["problems"] = [drift] if drift else []
+    return summary
+
+
+def model_energy(model: dict[str, Any], power: dict[str, Any]) -> tuple[Energy, list[Energy]]:
+    """The energy of all of a model's repetitions together, and of each."""
+    trace = Trace.from_json(power["trace"])
+    spans = windows(model["raw"]["samples"])
+    return energy(trace, *spans), [energy(trace, span) for span in spans]
+
+
+def _energy(model: dict[str, Any], report: dict[str, Any], megapixels: float) -> dict[str, Figure]:
+    names = {
+        "energy_j_per_frame": "J/frame",
+        "energy_net_j_per_frame": "J/frame",
+        "energy_j_per_mp": "J/output MP",
+        "power_mean_w": "W",
+    }
+    power = report["power"]
+    if "missing" in power:
+        why = power["missing"]["reason"]
+        return {k: figure(None, unit, "measured", note=why) for k, unit in names.items()}
+    whole, parts = model_energy(model, power)
+    if whole.total_j is None or whole.problems:
+        why = "; ".join(whole.problems)
+        return {k: figure(None, unit, "measured", note=why) for k, unit in names.items()}
+    calls = [len(r) for r in repetitions(model["raw"]["samples"])]
+    joules = [part.total_j or 0.0 for part in parts]
+    gross = whole.total_j / sum(calls)
+    interval = bootstrap(len(calls), lambda picks: _share(joules, calls, picks))
+    net = _net(whole, power)
+    values = {
+        "energy_j_per_frame": gross,
+        "energy_net_j_per_frame": None if net is None else net / sum(calls),
+        "energy_j_per_mp": gross / megapixels,
+        "power_mean_w": whole.mean_w,
+    }
+    note = "gross, with what the machine takes at rest"
+    figures = {
+        k: figure(values[k], unit, "measured", samples=whole.samples, note=note)
+        for k, unit in names.items()
+    }
+    figures["energy_net_j_per_frame"]["note"] = "gross less the loaded idle power over its time"
+    if interval is not None:
+        figures["energy_j_per_frame"]["ci95"] = [float(f"{x:.6g}") for x in interval]
+    return figures
+
+
+def _share(joules: list[float], calls: list[int], picks: list[int]) -> float:
+    return sum(joules[k] for k in picks) / sum(calls[k] for k in picks)
+
+
+def _net(whole: Energy, power: dict[str, Any]) -> float | None:
+    trace = Trace.from_json(power["trace"])
+    known = [w for w in _loaded_idle_w(trace, power) if w is not None]
+    if not known or whole.total_j is None:
+        return None
+    return net_j(whole.total_j, statistics.fmean(known), whole.duration_s)
+
+
+def _loaded_idle_w(trace: Trace, power: dict[str, Any]) -> list[float | None]:
+    return [energy(trace, tuple(window)).mean_w for window in power["loaded_idle"]]

@@ -1,0 +1,188 @@
+"""The cells and sentences that the terminal, Markdown and HTML share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from edgesr.power.sampler import NOMINAL_S
+from edgesr.report.figures import Figure
+
+NONE = "–"
+HEADERS = ("model", "parameters", "MACs", "ms", "×", "peak MB", "J/frame", "PSNR-Y", "SSIM-Y")
+DETAIL_HEADERS = (
+    "model", "calls", "min", "p50", "p90", "p95", "p99", "max", "CPU ms", "frames/s", "output MP/s",
+)  # fmt: skip
+
+
+def summary_rows(report: dict[str, Any]) -> list[list[str]]:
+    """One row of texts for each model under `HEADERS`, and one for the bicubic baseline."""
+    speedups = {c["student"]: c["figures"]["speedup"]["value"] for c in report["comparisons"]}
+    rows = []
+    for model in report["models"]:
+        f = model["figures"]
+        times = speedups.get(model["name"])
+        rows.append(
+            [
+                f"{model['name']} ({model['role']})",
+                amount(value(f["parameters"])),
+                amount(value(f["macs"])),
+                digits(value(f["latency_p50_ms"])),
+                NONE if times is None else f"{digits(times)}×",
+                digits(value(f["memory_model_mb"])),
+                digits(value(f["energy_j_per_frame"])),
+                fixed(value(f["psnr_y_db"]), 2),
+                fixed(value(f["ssim_y"]), 4),
+            ]
+        )
+    if report.get("baseline"):
+        f = report["baseline"]["figures"]
+        quality = [fixed(value(f["psnr_y_db"]), 2), fixed(value(f["ssim_y"]), 4)]
+        rows.append([report["baseline"]["name"], *[NONE] * 6, *quality])
+    return rows
+
+
+def detail_rows(report: dict[str, Any]) -> list[list[str]]:
+    """One row of times in ms and of throughput for each model, under `DETAIL_HEADERS`."""
+    names = ("min", "p50", "p90", "p95", "p99", "max")
+    rows = []
+    for model in report["models"]:
+        f = model["figures"]
+        times = [digits(value(f[f"latency_{name}_ms"])) for name in names]
+        rest = ("cpu_median_ms", "throughput_fps", "throughput_mps")
+        calls = str(f["latency_p50_ms"]["samples"])
+        rows.append([model["name"], calls, *times, *(digits(value(f[name])) for name in rest)])
+    return rows
+
+
+def notes(report: dict[str, Any]) -> list[str]:
+    """What the table cannot say, in plain sentences; Markdown may show them as a list."""
+    return [
+        *_comparison_notes(report),
+        _timing_note(report),
+        _memory_note(report),
+        *_energy_notes(report),
+        *_quality_notes(report),
+        *(check["text"] + "." for check in report["checks"] if not check["ok"]),
+    ]
+
+
+def condition_rows(report: dict[str, Any]) -> list[list[str]]:
+    """What the machine was: name, before the run, after it (empty where it did not change)."""
+    before, after = report["conditions"]["before"], report["conditions"]["after"]
+    rows = []
+    for key in before:
+        first, last = plain(before[key]), plain(after.get(key))
+        rows.append([key.replace("_", " "), first, "" if first == last else last])
+    return rows
+
+
+def value(f: Figure) -> float | None:
+    """The figure's number, None when it is missing."""
+    found = f["value"]
+    return None if found is None else float(found)
+
+
+def amount(n: float | None) -> str:
+    """A count to three significant digits: `1.55 M`, `146 G`."""
+    if n is None:
+        return NONE
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if n >= size * 0.9995:
+            return digits(n / size) + unit
+    return f"{n:.0f}"
+
+
+def digits(x: float | None) -> str:
+    """A number to three significant digits, whole from 100 on."""
+    if x is None:
+        return NONE
+    if x == 0 or not math.isfinite(x):
+        return f"{x:.0f}"
+    places = 2 - math.floor(math.log10(abs(float(f"{x:.3g}"))))
+    return f"{x:.{min(max(places, 0), 6)}f}"
+
+
+def fixed(x: float | None, places: int) -> str:
+    """A number with so many decimals."""
+    return NONE if x is None else f"{x:.{places}f}"
+
+
+def plain(x: Any) -> str:
+    """A value of the conditions as text."""
+    if isinstance(x, dict):
+        return ", ".join(f"{k} {plain(v)}" for k, v in x.items())
+    if isinstance(x, list):
+        return ", ".join(plain(v) for v in x)
+    if isinstance(x, float):
+        return f"{x:g}"
+    return NONE if x is None else str(x)
+
+
+def _comparison_notes(report: dict[str, Any]) -> Iterable[str]:
+    for c in report["comparisons"]:
+        speed = c["figures"]["speedup"]
+        text = f"{c['student']} takes 1/{digits(speed['value'])} of the time of {c['teacher']}"
+        if "ci95" in speed:
+            low, high = speed["ci95"]
+            text += (
+                f" (ratio of medians; 95 % interval {digits(low)} to {digits(high)}, "
+                f"from {speed['samples']} interleaved repetitions)"
+            )
+        gain = value(c["figures"]["psnr_y_gain_db"])
+        if gain is not None:
+            text += f", at {gain:+.2f} dB PSNR-Y"
+        yield text + ("." if "note" not in speed else f": {speed['note']}.")
+
+
+def _timing_note(report: dict[str, Any]) -> str:
+    s, scale = report["settings"], report["models"][0]["scale"]
+    w, h = s["width"], s["height"]
+    threads = f"{s['threads']} threads" if s["threads"] != 1 else "1 thread"
+    return (
+        f"ms: median wall time of the network's call alone, batch 1, {w}x{h} to "
+        f"{w * scale}x{h * scale}, {report['models'][0]['runtime']} with {threads}, on "
+        f"{report['inputs']['source']}."
+    )
+
+
+def _memory_note(report: dict[str, Any]) -> str:
+    figure = report["models"][0]["figures"]["memory_model_mb"]
+    if figure["value"] is None:
+        return f"peak MB: not measured: {figure['note']}."
+    return (
+        "peak MB: high water of a fresh process that loaded and ran only this network, less what "
+        "it held before loading."
+    )
+
+
+def _energy_notes(report: dict[str, Any]) -> Iterable[str]:
+    if report["energy"] is None:
+        missing = report["power"]["missing"]
+        fix = f" To measure it: {missing['fix']}." if missing["fix"] else ""
+        yield f"J/frame: not measured: {missing['reason']}.{fix}"
+        return
+    e = report["energy"]
+    yield (
+        f"J/frame: gross, by {e['meter']}, {e['total']}: {e['scope']}; {e['samples']} readings at "
+        f"random instants, one in each {1000 * (e['nominal_s'] or NOMINAL_S):.0f} ms."
+    )
+
+
+def _quality_notes(report: dict[str, Any]) -> Iterable[str]:
+    reasons: dict[str, list[str]] = {}
+    for model in report["models"]:
+        quality = model["raw"]["quality"]
+        if "missing" in quality:
+            reasons.setdefault(quality["missing"], []).append(model["name"])
+    for reason, names in reasons.items():
+        yield f"PSNR and SSIM of {', '.join(names)}: not measured: {reason}."
+    measured = [m for m in report["models"] if "missing" not in m["raw"]["quality"]]
+    if measured:
+        quality = measured[0]["raw"]["quality"]
+        count = len(quality["pictures"])
+        yield (
+            f"PSNR-Y and SSIM-Y: mean of {count} picture{'s' if count != 1 else ''} of "
+            f"{quality['folder']}; {quality['convention']}."
+        )

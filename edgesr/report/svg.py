@@ -1,0 +1,121 @@
+"""Small charts as inline SVG; colours are CSS variables, so they follow the page's theme."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+WIDTH, HEIGHT = 720, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 18, 46
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its label, its range of values, and whether it is logarithmic."""
+
+    label: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where `value` lies: 0 at the low end, 1 at the high end."""
+        if self.log:
+            low, high, value = (math.log10(x) for x in (self.low, self.high, value))
+            return (value - low) / (high - low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Round values inside the range."""
+        return _log_ticks(self) if self.log else _linear_ticks(self)
+
+
+def axis(label: str, values: Sequence[float], *, log: bool = False) -> Axis:
+    """An axis that holds `values` with a little room on both sides."""
+    low, high = min(values), max(values)
+    if log:
+        return Axis(label, low / 1.25, high * 1.25, True)
+    room = (high - low) * 0.08 or max(abs(high) * 0.05, 0.5)
+    return Axis(label, low - room, high + room)
+
+
+@dataclass
+class Chart:
+    """A chart that is filled with points, lines and labels, then read as SVG text."""
+
+    title: str
+    x: Axis
+    y: Axis
+    _parts: list[str] = field(default_factory=list)
+
+    def points(self, xs: Sequence[float], ys: Sequence[float], colour: int, width: float) -> None:
+        """Dots of `width` pixels in the colour of series `colour`."""
+        path = "".join(f"M{self._x(x):.1f} {self._y(y):.1f}h0" for x, y in zip(xs, ys, strict=True))
+        self._parts.append(f'<path class="dots c{colour % 6}" stroke-width="{width}" d="{path}"/>')
+
+    def line(self, xs: Sequence[float], ys: Sequence[float], colour: int) -> None:
+        """A thin line through the given points."""
+        pairs = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+        self._parts.append(f'<polyline class="line c{colour % 6}" points="{pairs}"/>')
+
+    def label(self, x: float, y: float, text: str) -> None:
+        """Text beside a point; to its left where the right side has no room."""
+        px, py = self._x(x), self._y(y)
+        left = px > WIDTH - 200
+        anchor, shift = ("end", -9) if left else ("start", 9)
+        self._parts.append(_text(px + shift, py - 7, text, anchor, "name"))
+
+    def svg(self) -> str:
+        """The chart as one `<svg>` element."""
+        name = html.escape(self.title)
+        return (
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">'
+            + "".join(self._grid())
+            + "".join(self._parts)
+            + "</svg>"
+        )
+
+    def _grid(self) -> list[str]:
+        right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+        parts = []
+        for tick in self.y.ticks():
+            y = self._y(tick)
+            parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
+            parts.append(_text(_LEFT - 8, y + 4, f"{tick:g}", "end"))
+        for tick in self.x.ticks():
+            x = self._x(tick)
+            parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{bottom}"/>')
+            parts.append(_text(x, bottom + 18, f"{tick:g}", "middle"))
+        parts.append(_text((_LEFT + right) / 2, HEIGHT - 8, self.x.label, "middle", "axis"))
+        parts.append(_text(_LEFT, _TOP - 6, self.y.label, "start", "axis"))
+        return parts
+
+    def _x(self, value: float) -> float:
+        return _LEFT + self.x.place(value) * (WIDTH - _LEFT - _RIGHT)
+
+    def _y(self, value: float) -> float:
+        return HEIGHT - _BOTTOM - self.y.place(value) * (HEIGHT - _TOP - _BOTTOM)
+
+
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
+    return (
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">'
+        f"{html.escape(text)}</text>"
+    )
+
+
+def _log_ticks(a: Axis) -> list[float]:
+    first, last = math.floor(math.log10(a.low)), math.ceil(math.log10(a.high))
+    ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+    found = [t for t in ticks if a.low <= t <= a.high]
+    return found if len(found) <= 8 else [t for t in found if f"{t:e}".startswith("1.0")]
+
+
+def _linear_ticks(a: Axis) -> list[float]:
+    raw = (a.high - a.low) / 6
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * size for m in (1, 2, 5, 10) if m * size >= raw)
+    first = math.ceil(a.low / step)
+    return [float(f"{k * step:.6g}") for k in range(first, math.floor(a.high / step) + 1)]
