@@ -23,7 +23,7 @@ from edgesr.pruning.budget import Budget, parse_budget
 from edgesr.pruning.channels import prune_to
 from edgesr.report import run as run_report
 from edgesr.training import data
-from edgesr.training.legs import Leg, legs_of, scale_steps
+from edgesr.training.legs import Leg, last_within_drop, legs_of, scale_steps
 from edgesr.training.net import GraphNet
 from edgesr.training.recipe import Recipe, load_recipe
 from edgesr.training.run import Request, RunFolder, data_manifest, weights_hash
@@ -175,12 +175,11 @@ def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet |
     net = GraphNet(teacher.graph)
     net.load_weights(teacher.weights)
     net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net.eval().requires_grad_(False)
+    frozen: GraphNet = net.eval().requires_grad_(False)
+    return frozen
 
 
-def _fit_minutes(
-    run: _Run, minutes: float, spent_s: float, say: Callable[[str], None]
-) -> Recipe:
+def _fit_minutes(run: _Run, minutes: float, spent_s: float, say: Callable[[str], None]) -> Recipe:
     legs = legs_of(run.recipe)
     net = _first_net(run.recipe)
     need_s = 0.0
@@ -243,9 +242,7 @@ def _net_for(
         # Where this leg should arrive: its share of the way from the unpruned student.
         first = budget.cost(_first_net(run.recipe).graph)
         target = max(limit, int(first + (limit - first) * leg.shrink))
-        pruned = prune_to(
-            graph, weights, cost=budget.cost, target=target, widths=run.recipe.widths
-        )
+        pruned = prune_to(graph, weights, cost=budget.cost, target=target, widths=run.recipe.widths)
         graph, weights = pruned.graph, pruned.weights
         after = budget.cost(graph)
         note = f", {budget.kind} {now:,} → {after:,} (budget {limit:,})"
@@ -297,9 +294,7 @@ def _save(run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
     save_state(state, run.folder.checkpoints)
 
 
-def _measure(
-    run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]
-) -> dict[str, Any]:
+def _measure(run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) -> dict[str, Any]:
     graph, weights = trained
     result = {
         "leg": leg.name,
@@ -367,21 +362,13 @@ def _choose(
     run: _Run, legs: tuple[Leg, ...], history: list[dict[str, Any]], budget: Budget | None
 ) -> tuple[int, str]:
     """The leg whose student is the result, and what it misses ('' when nothing)."""
-    last = len(history) - 1
-    missed = ""
-    pruned = [i for i, leg in enumerate(legs) if leg.shrink is not None]
-    if run.request.max_drop is not None and pruned and pruned[0] > 0:
-        before = history[pruned[0] - 1]["psnr_y"]
-        fits = [i for i, h in enumerate(history) if before - h["psnr_y"] <= run.request.max_drop]
-        if last not in fits:
-            drop = before - history[last]["psnr_y"]
-            missed = f"pruning to {run.recipe.budget} costs {drop:.2f} dB, more than the "
-            missed += f"{run.request.max_drop:g} allowed"
-            last = max(fits)
+    chosen, missed = last_within_drop(legs, [h["psnr_y"] for h in history], run.request.max_drop)
     if not missed and budget is not None:
-        graph = checkpoint.load(run.folder.leg_checkpoint(last)).graph
+        cost = budget.cost(checkpoint.load(run.folder.leg_checkpoint(chosen)).graph)
         limit = budget.limit(run.teacher.graph)
-        if budget.cost(graph) > limit:
-            missed = f"{budget.kind} {budget.cost(graph):,} is over the budget of {limit:,}: "
-            missed += "every layer is at its narrowest width"
-    return last, missed
+        if cost > limit:
+            missed = (
+                f"{budget.kind} {cost:,} is over the budget of {limit:,}: every layer is at "
+                "its narrowest width"
+            )
+    return chosen, missed

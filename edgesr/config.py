@@ -54,9 +54,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], source: str) -> T:
             raise BadConfig(f"{source}: unknown key '{key}'; {guess}")
     values = {k: _convert(hints[k], v, f"{source}: {k}") for k, v in data.items()}
     for name, f in fields.items():
-        required = (
-            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        )
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise BadConfig(f"{source}: key '{name}' is missing")
     try:

@@ -209,7 +209,7 @@ def _teachers(packages: dict[str, str | None]) -> Check:
 
 
 def _horovod(probe: Probe, packages: dict[str, str | None]) -> Check:
-    command = "compress --np"
+    command = "Horovod"
     remedy = "make horovod (in a checkout), or the steps of: edgesr doctor --horovod"
     if not packages["torch"]:
         return Check(command, "missing", "not installed: torch", "pip install 'edgesr[train]'")
@@ -217,7 +217,9 @@ def _horovod(probe: Probe, packages: dict[str, str | None]) -> Check:
         return Check(command, "missing", "not installed: horovod", remedy)
     if not probe.horovod_library():
         return Check(command, "missing", "horovod was built without its torch library", remedy)
-    return Check(command, "works", f"horovod {packages['horovod']}")
+    return Check(
+        command, "works", f"horovod {packages['horovod']}, for training in several processes"
+    )
 
 
 def _tensorrt(probe: Probe, machine: Machine) -> Check:

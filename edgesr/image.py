@@ -42,8 +42,8 @@ _DECODE_ERRORS = (
     struct.error, zlib.error, MemoryError,
 )  # fmt: skip
 
-_ORIENTATION = 0x0112  # EXIF and TIFF tag numbers
-_BITS, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
+_ORIENTATION = 0x0112  # EXIF tag number
+_BITS, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338  # TIFF tag numbers
 _EXIF_HEADER = b"Exif\x00\x00"
 
 
@@ -187,15 +187,11 @@ def _decode(path: Path, file: IO[bytes], max_pixels: int) -> Picture:
         frames = getattr(image, "n_frames", 1)
         if image.format != "MPO" and frames > 1:  # an MPO's first one is a plain JPEG
             raise BadImage(f"{path}: holds {frames} pictures; save them one by one")
-        orientation = _tiff_tag(image, _ORIENTATION)
         image.load()
-        if _is_deep(image, file):
-            pixels = _decode_deep(path, image, file)
-            pixels = _upright(pixels, orientation or 1) if image.format == "TIFF" else pixels
-        else:
-            pixels = _pixels(path, image)  # of a TIFF these are upright already
+        deep = _is_deep(image, file)
+        pixels = _decode_deep(path, image, file) if deep else _pixels(path, image)
         exif = None
-        if image.format != "TIFF":  # whose tags describe its own storage
+        if image.format != "TIFF":  # Pillow and OpenCV give it upright; its tags are its own
             orientation, exif = _exif(image)
             pixels = _upright(pixels, orientation)
         icc = image.info.get("icc_profile") or None
@@ -244,14 +240,18 @@ def _decode_deep(path: Path, image: Image, file: IO[bytes]) -> NDArray[Any]:
     import cv2
 
     if image.format == "TIFF" and (
-        _tiff_tag(image, _PHOTOMETRIC) not in (1, 2) or 1 in _tiff_tags(image, _EXTRA_SAMPLES)
+        _tiff_tag(image, _PHOTOMETRIC) not in ((1,), (2,)) or 1 in _tiff_tag(image, _EXTRA_SAMPLES)
     ):
         raise BadImage(f"{path}: 16-bit TIFF of a kind that is not taken; convert it to PNG")
     file.seek(0)
     data = np.frombuffer(file.read(), np.uint8)
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(data, flags)
-    if pixels is None or pixels.dtype != np.uint16:
+    # UNCHANGED leaves the orientation of a PNG alone, but not that of a TIFF.
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # damage that Pillow overlooked
+        pixels = None
+    size = (image.height, image.width)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != size:
         raise BadImage(f"{path}: 16-bit picture that cannot be decoded; convert it to 8 bit")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -262,14 +262,9 @@ def _decode_deep(path: Path, image: Image, file: IO[bytes]) -> NDArray[Any]:
     return np.asarray(pixels[..., order])
 
 
-def _tiff_tags(image: Image, tag: int) -> tuple[int, ...]:
+def _tiff_tag(image: Image, tag: int) -> tuple[int, ...]:
     value = getattr(image, "tag_v2", {}).get(tag, ())
     return tuple(value) if isinstance(value, tuple) else (int(value),)
-
-
-def _tiff_tag(image: Image, tag: int) -> int | None:
-    values = _tiff_tags(image, tag)
-    return values[0] if values else None
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

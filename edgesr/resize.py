@@ -3,7 +3,7 @@
 Keys' cubic with a = -0.5, widened by the factor when shrinking (antialiasing), mirrored
 border that repeats the edge pixel, rows first, and each of the two passes rounded half up
 to the integer type, as `imresize` does on integer pictures. The taps repeat every
-`factor` pixels, so one small matrix serves every block of rows.
+`factor` pixels, so whole rows are weighted and added.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from edgesr.errors import BadImage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = 24  # LR rows that one multiplication makes or takes; the fastest from 8 to 64
 _FLOAT32_UNIT = 4096  # 8-bit sums of multiples of 1/4096 are exact in float32
 _MAX_FACTOR = 64
 
 
 @dataclass(frozen=True)
 class _Taps:
-    """`matrix` makes len(matrix) outputs of inputs start .. start + matrix.shape[1]."""
+    """Output `phases · i + p` is the sum over k of weights[p, k] · input[start + k + step · i]."""
 
-    matrix: NDArray[Any]
+    weights: NDArray[Any]  # (phases, taps)
     start: int
-    step: int  # inputs from one block to the next
+    step: int
 
 
 def downscale_bicubic(image: NDArray[Any], factor: int) -> NDArray[Any]:
@@ -77,20 +76,24 @@ def _resize(image: NDArray[Any], size: tuple[int, int], taps: _Taps) -> NDArray[
 
 def _resize_rows(image: NDArray[Any], n_out: int, taps: _Taps) -> NDArray[Any]:
     """One pass along the first axis of a 2-D picture, rounded to its own type."""
-    block, width = taps.matrix.shape
-    blocks = -(-n_out // block)
-    dtype = taps.matrix.dtype if image.dtype == np.uint8 else np.dtype(np.float64)
-    matrix = taps.matrix.astype(dtype, copy=False)
-    index = _mirror(taps.start + np.arange((blocks - 1) * taps.step + width), image.shape[0])
-    out = np.empty((blocks * block, image.shape[1]), image.dtype)
+    # Not as a matrix product: BLAS threads waiting for each other on a busy machine cost
+    # more than they save.
+    phases, length = taps.weights.shape
+    n = n_out // phases
+    dtype = taps.weights.dtype if image.dtype == np.uint8 else np.dtype(np.float64)
+    index = taps.start + np.arange((n - 1) * taps.step + length)
+    source = image.astype(dtype)[_mirror(index, image.shape[0])]
+    out = np.empty((n, phases, image.shape[1]), image.dtype)
     top = float(np.iinfo(image.dtype).max)
-    for b in range(blocks):
-        source = image[index[b * taps.step : b * taps.step + width]].astype(dtype)
-        values = matrix @ source
-        values += 0.5
-        np.clip(values, 0.0, top + 0.5, out=values)
-        out[b * block : (b + 1) * block] = values  # the cast cuts off: rounds half up
-    return out[:n_out]
+    term = np.empty((n, image.shape[1]), dtype)
+    for p in range(phases):
+        total = np.full((n, image.shape[1]), 0.5, dtype)
+        for k in np.flatnonzero(taps.weights[p]):
+            rows = source[k : k + (n - 1) * taps.step + 1 : taps.step]
+            total += np.multiply(rows, dtype.type(taps.weights[p, k]), out=term)
+        np.clip(total, 0.0, top + 0.5, out=total)
+        out[:, p] = total  # the cast cuts off: rounds half up
+    return out.reshape(n_out, -1)
 
 
 def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -112,26 +115,18 @@ def _down_taps(factor: int) -> _Taps:
     # Output 0 is centred on input (factor - 1) / 2; the kernel reaches 2·factor each side.
     offsets = np.arange(-2 * factor, 3 * factor)
     weights = _cubic((offsets - (factor - 1) / 2) / factor)
-    weights /= weights.sum()
-    return _blocks(weights[None], int(offsets[0]), outputs=1, inputs=factor)
+    return _taps(weights[None], -2 * factor, factor)
 
 
 @lru_cache(maxsize=16)
 def _up_taps(factor: int) -> _Taps:
     # Output p is centred on input (p + 1/2) / factor - 1/2; four taps reach -2 .. 2.
     centres = (np.arange(factor) + 0.5) / factor - 0.5
-    weights = _cubic(np.arange(-2, 3)[None] - centres[:, None])
-    weights /= weights.sum(axis=1, keepdims=True)
-    return _blocks(weights, -2, outputs=factor, inputs=1)
+    return _taps(_cubic(np.arange(-2, 3)[None] - centres[:, None]), -2, 1)
 
 
-def _blocks(weights: NDArray[np.float64], start: int, outputs: int, inputs: int) -> _Taps:
-    """`weights` of one period, (outputs, taps), repeated to a block of `_BLOCK` periods."""
-    taps = weights.shape[1]
-    matrix = np.zeros((_BLOCK * outputs, (_BLOCK - 1) * inputs + taps))
-    for i in range(_BLOCK):
-        rows = slice(i * outputs, (i + 1) * outputs)
-        matrix[rows, i * inputs : i * inputs + taps] = weights
-    units = matrix * _FLOAT32_UNIT
-    dtype = np.float32 if bool((units == np.rint(units)).all()) else np.float64
-    return _Taps(matrix.astype(dtype), start, _BLOCK * inputs)
+def _taps(weights: NDArray[np.float64], start: int, step: int) -> _Taps:
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    units = weights * _FLOAT32_UNIT
+    exact = bool((units == np.rint(units)).all())
+    return _Taps(weights.astype(np.float32) if exact else weights, start, step)

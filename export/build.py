@@ -214,13 +214,21 @@ def parse(trt, builder, logger, path, network_flags):
     with open(path, "rb") as file:
         data = file.read()
     if not parser.parse(data):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)] or logger.errors
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = [parser_error(error) for error in errors] or logger.errors
         reason = " ".join("; ".join(reasons[:3]).split())[:400] or "no reason given"
         raise Failed(
             f"{os.path.basename(path)} is not an ONNX file that TensorRT {trt.__version__} takes: "
             f"{reason}. Copy the bundle again, or export it again"
         )
     return network, parser  # the parser owns memory that the network reads
+
+
+def parser_error(error):
+    """What the parser says, with the node's name where this TensorRT tells it."""
+    if not hasattr(error, "node_operator"):  # before 10
+        return error.desc()
+    return f"{error.node_operator()} '{error.node_name()}': {error.desc()}"
 
 
 def configure(trt, builder, network, attempt, workspace, largest, sparse):
@@ -288,7 +296,8 @@ def try_build(trt, logger, path, attempt, options, workspace):
     config = configure(
         trt, builder, network, attempt, workspace, options["largest"], options["sparse"]
     )
-    cached = use_timing_cache(config, options["timing_cache"])
+    # TensorRT-RTX has no timings to keep: it tunes where it runs.
+    cached = not is_rtx(trt) and use_timing_cache(config, options["timing_cache"])
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         return b""
@@ -333,9 +342,9 @@ def stale(engine, key):
     try:
         built = json.loads(read_text(sidecar))
         old = built["key"]
-        for name in sorted(key):
-            if old.get(name) != key[name]:
-                return f"{name} was {short(old.get(name))}, is {short(key[name])}"
+        for name in sorted(set(key) | set(old)):
+            if old.get(name) != key.get(name):
+                return f"{name} was {short(old.get(name))}, is {short(key.get(name))}"
         if built["plan_sha256"] != sha256_of(engine):
             return "the engine file is not the one that was built"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -345,8 +354,8 @@ def stale(engine, key):
 
 def short(value):
     """A digest by its first digits, anything else as it is."""
-    text = str(value)
-    return text[:12] if re.match(r"^[0-9a-f]{64}$", text) else text or "unknown"
+    text = "unknown" if value in (None, "") else str(value)
+    return text[:12] if re.match("^[0-9a-f]{64}$", text) else text
 
 
 # ---------------------------------------------------------------- the bundle
@@ -402,12 +411,13 @@ def build_one(trt, folder, manifest, job, args, facts):
     paths = dict((t["onnx"], checked(folder, manifest, t["onnx"])) for t in tries)
     key = dict(
         facts,
-        requested=precision,
+        precision=precision,
         sparse_weights=args.sparse_weights,
         tensorrt=f"{trt.__name__} {trt.__version__}",
         largest=list(largest),
-        onnx_sha256=sorted(sha256_of(p) for p in paths.values()),
     )
+    for onnx, path in paths.items():
+        key["sha256 of " + onnx] = sha256_of(path)
     why = "--force" if args.force else stale(engine, key)
     if not why:
         say(f"{name}: current")

@@ -91,7 +91,7 @@ def test_an_edge_install_upscales_and_does_not_compress() -> None:
     edge = machine({}, {k: v for k, v in MODULES.items() if k != "tensorrt"})
     states = {c.command: c.state for c in diagnose(edge).checks}
     assert states["upscale"] == states["bench"] == "works"
-    assert states["compress"] == states["export"] == states["compress --np"] == "missing"
+    assert states["compress"] == states["export"] == states["Horovod"] == "missing"
 
 
 def test_a_shared_library_that_is_missing_is_a_finding_not_a_crash() -> None:
@@ -117,7 +117,7 @@ def test_power_whose_sum_is_not_known_or_that_cannot_be_read() -> None:
 
 
 def test_horovod_without_its_torch_library() -> None:
-    half = check(replace(machine(), horovod_library=lambda: None), "compress --np")
+    half = check(replace(machine(), horovod_library=lambda: None), "Horovod")
     assert half.state == "missing" and "doctor --horovod" in half.remedy
 
 

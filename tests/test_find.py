@@ -37,7 +37,7 @@ def bundle_in(folder: Path, model: Checkpoint) -> Path:
     (folder / "any.onnx").write_bytes(to_onnx(model.graph, model.weights))
     described = manifest.Model(
         name="s", scale=4, halo=4, parameters=1, macs_per_pixel=1, tile=(64, 64),
-        onnx={"dynamic": {"fp32": "any.onnx"}},
+        onnx={"dynamic": {"fp32": "any.onnx"}}, lineage={},
     )  # fmt: skip
     written = manifest.Manifest(
         edgesr="0", target="cpu", precision="auto", sparsity={}, tensorrt=None,

@@ -34,8 +34,9 @@ ROWS = (
     ("training", "pruning"),
     ("compress", "train", "export", "bench", "upscale", "evaluate", "verify", "plan", "doctor"),
     ("cli",),
+    ("__main__",),
 )
-VERBS = ROWS[-2]
+VERBS = ROWS[-3]
 PLACE = {name: (row, place) for row, names in enumerate(ROWS) for place, name in enumerate(names)}
 
 # Beside the standard library; anywhere in the module, also inside functions.

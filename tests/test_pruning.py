@@ -28,9 +28,7 @@ NETWORKS = small_networks()
     seed=st.integers(0, 10_000),
     share=st.floats(0.05, 0.9),
 )
-def test_pruned_equals_dense_with_those_channels_zeroed(
-    name: str, seed: int, share: float
-) -> None:
+def test_pruned_equals_dense_with_those_channels_zeroed(name: str, seed: int, share: float) -> None:
     graph, rng = NETWORKS[name], np.random.default_rng(seed)
     weights = random_weights(graph, seed)
     doomed = []

@@ -33,7 +33,9 @@ def test_downscaling_is_bit_identical_to_the_sets(eval_dir: Path, name: str) -> 
         np.testing.assert_array_equal(downscale_bicubic(hr, 4), lr)
 
 
-@pytest.mark.parametrize(("name", "published"), [("Set5", 28.43), ("Set14", 26.09), ("B100", 25.96)])
+@pytest.mark.parametrize(
+    ("name", "published"), [("Set5", 28.43), ("Set14", 26.09), ("B100", 25.96)]
+)
 def test_bicubic_baseline(eval_dir: Path, name: str, published: float) -> None:
     scores = []
     for hr, lr in pictures(eval_dir, name):

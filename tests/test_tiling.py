@@ -82,9 +82,7 @@ def test_tiled_is_untiled(network: OrtRuntime, crop: NDArray[np.uint8], tile: in
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (2, 3), (33, 5), (64, 65)])
-def test_odd_sizes(
-    network: OrtRuntime, crop: NDArray[np.uint8], size: tuple[int, int]
-) -> None:
+def test_odd_sizes(network: OrtRuntime, crop: NDArray[np.uint8], size: tuple[int, int]) -> None:
     image = crop[: size[0], : size[1]]
     whole = upscale_tiles(image, network, tile=1000)
     assert whole.shape == (4 * size[0], 4 * size[1], 3)
@@ -113,9 +111,7 @@ def test_fixed_windows_are_exact(
     fixed = OrtRuntime(random_network(shape=shape), threads=1)
     assert fixed.tile_shapes == (shape,)
     free = OrtRuntime(random_network(), threads=1)
-    np.testing.assert_array_equal(
-        upscale_tiles(crop, fixed), upscale_tiles(crop, free, tile=1000)
-    )
+    np.testing.assert_array_equal(upscale_tiles(crop, fixed), upscale_tiles(crop, free, tile=1000))
 
 
 def test_a_picture_smaller_than_the_window_is_refused(crop: NDArray[np.uint8]) -> None:

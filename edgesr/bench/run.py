@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from edgesr.bench.frames import Frames, load_frames
 from edgesr.bench.subjects import UNTRAINED, Subject
 from edgesr.bench.timing import Clock, Lane, WarmUp, run_turn, turns, warm_up
 from edgesr.errors import BadModel, Impossible
+from edgesr.image import load_folder
 from edgesr.power.energy import Window
 from edgesr.power.find import find_meter
 from edgesr.power.meter import Meter, NoMeter, Trace
@@ -73,10 +74,11 @@ def bench(config: BenchConfig, *, score: Score | None = None, tools: Tools | Non
     """
     tools = tools or Tools()
     with tempfile.TemporaryDirectory(prefix="edgesr-bench-") as scratch, ExitStack() as stack:
-        run = _Run(config, score, tools, tools.meter() if config.measures_power else None)
+        meter = tools.meter() if config.measures_power else None
+        run = _Run(config, score, tools, meter, stack)
         if config.require_power and isinstance(run.meter, NoMeter):
             raise Impossible(f"{run.meter.reason}. {run.meter.fix}")
-        run.prepare(Path(scratch), stack)
+        run.prepare(Path(scratch))
         record = run.record()
     # Through the text and back: what is reported is what a replay would read.
     return complete(json.loads(dumps(record)))
@@ -88,23 +90,25 @@ class _Run:
     score: Score | None
     tools: Tools
     meter: Meter | NoMeter | None
+    stack: ExitStack
     subjects: list[Subject] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     origin_s: float = 0.0
 
-    def prepare(self, scratch: Path, stack: ExitStack) -> None:
+    def prepare(self, scratch: Path) -> None:
         """Find the networks and their inputs; nothing is measured yet."""
         c = self.config
-        self.stack = stack
+        if c.quality is not None:
+            load_folder(c.quality / "HR" if (c.quality / "HR").is_dir() else c.quality)
         self.frames = self.tools.frames(c.width, c.height, c.quality)
         with progress(len(c.models) + 1, "bench: reading models") as bar:
-            for name in (c.teacher, *c.models):
-                bar.note(name)
+            names = (c.teacher, *c.models)
+            for name, label in zip(names, subjects.labels(names), strict=True):
+                bar.note(label)
                 role = "teacher" if name == c.teacher else "student"
                 size = {"width": c.width, "height": c.height}
-                self.subjects.append(
-                    self.tools.find(name, role, **size, threads=c.threads, scratch=scratch)
-                )
+                found = self.tools.find(name, role, **size, threads=c.threads, scratch=scratch)
+                self.subjects.append(replace(found, name=label))
                 bar.advance()
 
     def record(self) -> dict[str, Any]:
@@ -202,7 +206,7 @@ class _Run:
     def _scored(self, folder: Path, name: str, runtime: Runtime | None) -> dict[str, Any]:
         assert self.score is not None
         scale = self.lanes[0].runtime.scale
-        with progress(100, f"bench: quality of {name}, %") as bar:
+        with progress(100, f"bench: quality of {name}") as bar:
             scores = self.score(
                 folder,
                 runtime,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,16 @@ class Subject:
     counts: dict[str, Any]
     open: Callable[[], Runtime]
     untrained: bool = False
-    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Short, distinct names for a table: a path becomes its last parts, without the suffix."""
+    paths = [Path(name) for name in names]
+    for parts in range(1, max(len(p.parts) for p in paths) + 1):
+        short = ["/".join(p.with_suffix("").parts[-parts:]) for p in paths]
+        if len(set(short)) == len(short) and not {"student", "model"} & set(short):
+            return short
+    return list(names)
 
 
 def find(
@@ -63,12 +72,19 @@ def find(
 
 def _counted(name: str, width: int, height: int) -> tuple[dict[str, Any], bool]:
     from edgesr.graph.counts import macs, parameters
-    from edgesr.models.find import load_network
+    from edgesr.models.find import describe, load_network
 
     try:
         network = load_network(name)
-    except (BadModel, MissingExtra) as e:
-        return {"missing": f"not counted: {e}"}, False
+    except MissingExtra as e:
+        card = next((m for m in describe() if m.name == name), None)
+        if card is None:
+            return {"missing": str(e)}, False
+        # MACs grow with the pixels, and by whole numbers.
+        scaled = card.macs_320x180 * width * height // (320 * 180)
+        return {"parameters": card.params, "macs": scaled}, False
+    except BadModel:
+        return {"missing": "an ONNX file without its EdgeSR network cannot be counted"}, False
     untrained = bool(network.metrics.get("untrained") or network.lineage.get("untrained"))
     graph = network.graph
     return {"parameters": parameters(graph), "macs": macs(graph, height, width)}, untrained

@@ -25,7 +25,8 @@ _SEAL = "manifest_sha256"
 class Model:
     """One network of the bundle; sizes in low-resolution pixels, `tile` is (height, width).
 
-    `onnx` maps the shape, `tile` (fixed) or `dynamic`, and the precision to a file name.
+    `onnx` maps the shape, `tile` (fixed) or `dynamic`, and the precision to a file name;
+    `lineage` is what the checkpoint says about where its weights come from.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Model:
     macs_per_pixel: int
     tile: tuple[int, int]
     onnx: dict[str, dict[str, str]]
+    lineage: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,15 @@ def read(folder: Path) -> Manifest:
         raise BadConfig(f"{path} was changed after the export; copy or export the bundle again")
     del data["format"]
     return _from_json(path, data)
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether `folder` has a bundle's manifest, sound or not; a run folder's is another."""
+    try:
+        data = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and _SEAL in data
 
 
 def entry(path: Path) -> Entry:

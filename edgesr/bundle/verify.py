@@ -14,7 +14,7 @@ from typing import Any
 
 from edgesr.bundle import golden, manifest
 from edgesr.bundle.gates import Difference, Limits, failures, worst
-from edgesr.errors import EdgeSRError
+from edgesr.errors import EdgeSRError, Impossible
 from edgesr.runtime.base import Runtime
 
 
@@ -96,7 +96,11 @@ def verify(folder: Path, about: manifest.Manifest, targets: Iterable[Target]) ->
 
 
 def replay(folder: Path, about: manifest.Manifest, target: Target) -> Hop:
-    """The worst that `target` makes of its golden tiles, against the limits of its precision."""
+    """The worst that `target` makes of its golden tiles, against the limits of its precision.
+
+    A network that does not load or run is a failed hop; `Impossible` (no such runtime here)
+    is raised.
+    """
     cases = [g for g in about.golden if g.model == target.model and g.shape == target.shape]
     try:
         runtime = target.open()
@@ -104,6 +108,8 @@ def replay(folder: Path, about: manifest.Manifest, target: Target) -> Hop:
             found = worst([golden.replay(folder, case, runtime) for case in cases])
         finally:
             runtime.close()
+    except Impossible:
+        raise  # this machine cannot say anything about the bundle
     except EdgeSRError as e:
         return Hop(target.label, None, (str(e),))
     limits = Limits(**about.limits[target.precision])

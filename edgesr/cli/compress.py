@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,37 +13,29 @@ from edgesr.errors import BadConfig
 
 def compress(
     recipe: Annotated[
-        Optional[str], typer.Argument(help="A recipe file (TOML); or use --preset.")
+        str | None, typer.Argument(help="A recipe file (TOML); or use --preset.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help="A recipe that ships: smoke, balanced.")
-    ] = "balanced",
+    preset: Annotated[str, typer.Option(help="A recipe that ships: smoke, balanced.")] = "balanced",
     teacher: Annotated[
         str, typer.Option(help="What to distil from: span, a .safetensors or a .pth file.")
     ] = "span",
-    data: Annotated[
-        Optional[Path], typer.Option(help="Folder of photographs to train on.")
-    ] = None,
-    out: Annotated[
-        Optional[Path], typer.Option(help="Run folder.  [default: runs/PRESET]")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of photographs to train on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/PRESET]")] = None,
     budget: Annotated[
         str, typer.Option(help="What must remain: macs=25%, params=50k, bytes=300k.")
     ] = "",
     max_drop: Annotated[
-        Optional[float], typer.Option(help="dB that pruning may cost; more exits with 3.")
+        float | None, typer.Option(help="dB that pruning may cost; more exits with 3.", min=0.0)
     ] = None,
     resume: Annotated[
-        Optional[Path], typer.Option(help="Go on with an interrupted run folder.")
+        Path | None, typer.Option(help="Go on with an interrupted run folder.")
     ] = None,
     max_minutes: Annotated[
-        Optional[float], typer.Option(help="Shorten the recipe to fit.", min=0.1)
+        float | None, typer.Option(help="Shorten the recipe to fit.", min=0.1)
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of the run.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[
-        int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)
-    ] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON on stdout.")
     ] = False,
@@ -53,6 +45,7 @@ def compress(
 
     extras.need_torch("compress")
     from edgesr import compress as verb
+    from edgesr.training.run import Request
 
     def say(text: str) -> None:
         typer.echo(text, err=True)
@@ -65,7 +58,7 @@ def compress(
             raise BadConfig("compress needs --data DIR: a folder of photographs to train on")
         if device not in ("cpu", "cuda"):
             raise BadConfig(f"no device '{device}'; cpu or cuda")
-        request = verb.Request(teacher, str(data.resolve()), max_drop, device, threads)
+        request = Request(teacher, str(data.resolve()), max_drop, device, threads)
         folder = out or Path("runs") / chosen.name
         result = verb.compress(chosen, request, folder, max_minutes=max_minutes, say=say)
     if as_json:

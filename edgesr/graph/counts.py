@@ -43,6 +43,7 @@ def activation_floats_per_pixel(graph: Graph) -> int:
     The largest producer and its largest input: what a runtime that reuses buffers needs
     at the least. Used to choose tiles; never reported as a measurement.
     """
+
     def floats(name: str) -> int:
         return graph.channels[name] * graph.sizes[name] ** 2
 

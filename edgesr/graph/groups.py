@@ -14,6 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesr.graph.spec import (
     INPUT,
@@ -139,7 +140,7 @@ def prune_groups(graph: Graph) -> tuple[Group, ...]:
 
 
 def _not_zero_preserving(graph: Graph, channels: Channels) -> set[int]:
-    value: dict[str, np.ndarray] = {INPUT: np.zeros(graph.channels[INPUT])}
+    value: dict[str, NDArray[np.float64]] = {INPUT: np.zeros(graph.channels[INPUT])}
     bad: set[int] = set()
     for layer in graph.layers:
         inputs = [value[i] for i in layer.inputs]
@@ -149,7 +150,7 @@ def _not_zero_preserving(graph: Graph, channels: Channels) -> set[int]:
     return bad
 
 
-def _of_zero(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+def _of_zero(layer: Layer, inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     x = inputs[0]
     match layer:
         case Conv():
@@ -171,9 +172,7 @@ def _of_zero(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
     raise AssertionError(layer)
 
 
-def remove_units(
-    graph: Graph, weights: Weights, doomed: list[Unit]
-) -> tuple[Graph, Weights]:
+def remove_units(graph: Graph, weights: Weights, doomed: list[Unit]) -> tuple[Graph, Weights]:
     """The graph and weights without those units: smaller layers, same other weights."""
     channels = channel_units(graph)
     gone = {channels.of[name][index] for unit in doomed for name, index in unit.filters}
@@ -212,7 +211,7 @@ def zero_units(graph: Graph, weights: Weights, doomed: list[Unit]) -> Weights:
     return zeroed
 
 
-def _smaller_affine(layer: Affine, kept: np.ndarray) -> Affine:
+def _smaller_affine(layer: Affine, kept: NDArray[np.bool_]) -> Affine:
     def pick(values: tuple[float, ...]) -> tuple[float, ...]:
         if len(values) == 1:
             return values

@@ -93,7 +93,7 @@ class _Writer:
             self.node("Cast", [self.graph.output], OUTPUT, to=TensorProto.FLOAT)
         s = self.graph.scale
         n, h, w = (1, *shape) if shape else ("N", "H", "W")
-        sh, sw = (h * s, w * s) if shape else (f"H*{s}", f"W*{s}")  # type: ignore[operator]
+        sh, sw = (h * s, w * s) if shape else (f"H*{s}", f"W*{s}")
         x = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [n, INPUT_CHANNELS, h, w])
         cout = self.graph.channels[self.graph.output]
         y = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [n, cout, sh, sw])

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from edgesr.errors import BadModel
 
 Weights: TypeAlias = dict[str, NDArray[np.float32]]
-ActivationName: TypeAlias = Literal["relu", "leaky_relu", "prelu", "clip", "silu", "sigmoid", "tanh"]
+ActivationName: TypeAlias = Literal[
+    "relu", "leaky_relu", "prelu", "clip", "silu", "sigmoid", "tanh"
+]
 
 INPUT = "input"
 INPUT_CHANNELS = 3
@@ -112,9 +114,7 @@ class Affine:
     kind: str = "affine"
 
 
-Layer: TypeAlias = (
-    Conv | Activation | Add | Multiply | Concat | PixelShuffle | Nearest | Affine
-)
+Layer: TypeAlias = Conv | Activation | Add | Multiply | Concat | PixelShuffle | Nearest | Affine
 _KINDS: dict[str, type[Any]] = {
     "conv": Conv, "act": Activation, "add": Add, "mul": Multiply, "concat": Concat,
     "pixel_shuffle": PixelShuffle, "nearest": Nearest, "affine": Affine,
@@ -242,6 +242,8 @@ def _channels_out(layer: Layer, cin: list[int]) -> int:
         return layer.out
     if isinstance(layer, Concat):
         return sum(cin)
+    if isinstance(layer, PixelShuffle | Nearest) and layer.factor < 1:
+        raise BadModel(f"'{layer.name}': factor must be positive")
     if isinstance(layer, PixelShuffle):
         if cin[0] % layer.factor**2:
             raise BadModel(f"'{layer.name}': {cin[0]} channels do not split into {layer.factor}²")

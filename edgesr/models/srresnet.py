@@ -40,12 +40,7 @@ def srresnet(
     layers: list[Layer] = [Conv("head", (INPUT,), width, head_kernel), _prelu("head_act", "head")]
     last = "head_act"
     for i in range(blocks):
-        layers += [
-            Conv(f"b{i}_conv1", (last,), width, 3),
-            _prelu(f"b{i}_act", f"b{i}_conv1"),
-            Conv(f"b{i}_conv2", (f"b{i}_act",), width, 3),
-            Add(f"b{i}", (f"b{i}_conv2", last)),
-        ]
+        layers += _block(f"b{i}", last, width)
         last = f"b{i}"
     layers += [Conv("body", (last,), width, 3), Add("skip", ("body", "head_act"))]
     last = "skip"
@@ -63,6 +58,15 @@ def srresnet(
             Affine("tail_range", ("tail_tanh",), gain=(0.5,), shift=(0.5,)),
         ]
     return Graph(name, tuple(layers))
+
+
+def _block(name: str, source: str, width: int) -> list[Layer]:
+    return [
+        Conv(f"{name}_conv1", (source,), width, 3),
+        _prelu(f"{name}_act", f"{name}_conv1"),
+        Conv(f"{name}_conv2", (f"{name}_act",), width, 3),
+        Add(name, (f"{name}_conv2", source)),
+    ]
 
 
 def _prelu(name: str, source: str) -> Activation:

@@ -25,6 +25,7 @@ def student(
 
     `act` is `relu`, `leaky_relu` (slope 0.1) or `clip` (0 to 6, for int8).
     """
+
     def activation(layer: str, source: str) -> Activation:
         if act == "leaky_relu":
             return Activation(layer, (source,), "leaky_relu", slope=0.1)

@@ -59,28 +59,26 @@ def prune_to(
     ranks = [np.argsort(unit_importance(g, weights), kind="stable") for g in groups]
     scores = [np.sort(unit_importance(g, weights), kind="stable") for g in groups]
     cut = [0] * len(groups)
-    now, now_cost = graph, cost(graph)
+    now_cost = cost(graph)
     while now_cost > target:
-        best: tuple[float, int, int, Graph, int] | None = None
+        best: tuple[float, int, int, int] | None = None
         for k, group in enumerate(groups):
             kept = _next_width(group.width - cut[k], widths)
             if kept is None:
                 continue
             tried = [*cut[:k], group.width - kept, *cut[k + 1 :]]
-            candidate = _shape(graph, weights, groups, ranks, tried)
-            saved = now_cost - cost(candidate)
+            saved = now_cost - cost(remove_units(graph, weights, _doomed(groups, ranks, tried))[0])
             lost = float(scores[k][cut[k] : group.width - kept].sum())
             if saved > 0 and (best is None or lost / saved < best[0]):
-                best = (lost / saved, k, group.width - kept, candidate, now_cost - saved)
+                best = (lost / saved, k, group.width - kept, saved)
         if best is None:
             break
-        _, k, cut[k], now, now_cost = best
+        cut[best[1]] = best[2]
+        now_cost -= best[3]
     doomed = _doomed(groups, ranks, cut)
     smaller_graph, smaller = remove_units(graph, weights, doomed)
     changes = tuple(
-        (g.producers[0][0], g.width, g.width - c)
-        for g, c in zip(groups, cut, strict=True)
-        if c
+        (g.producers[0][0], g.width, g.width - c) for g, c in zip(groups, cut, strict=True) if c
     )
     return Pruned(smaller_graph, smaller, tuple(doomed), changes, now_cost <= target)
 
@@ -91,12 +89,4 @@ def _next_width(width: int, widths: Sequence[int]) -> int | None:
 
 
 def _doomed(groups: Sequence[Group], ranks: list[np.ndarray], cut: list[int]) -> list[Unit]:
-    return [
-        g.units[i] for g, order, n in zip(groups, ranks, cut, strict=True) for i in order[:n]
-    ]
-
-
-def _shape(
-    graph: Graph, weights: Weights, groups: Sequence[Group], ranks: list[np.ndarray], cut: list[int]
-) -> Graph:
-    return remove_units(graph, weights, _doomed(groups, ranks, cut))[0]
+    return [g.units[i] for g, order, n in zip(groups, ranks, cut, strict=True) for i in order[:n]]

@@ -12,7 +12,7 @@ _FIXED_CONDITIONS = ("governor", "power_mode", "cores_usable", "clock_limits_khz
 
 
 def checks(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries `{name, ok, text}`; `text` is written for the reader of the table."""
+    """Entries `{name, ok, text}`, and `model` where the check is about one of them."""
     found = [*_conditions(report), *_load(report)]
     for model in report["models"]:
         found += _model(model)
@@ -41,38 +41,41 @@ def _load(report: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     ok = load <= 0.5 * cores
     text = f"load average {load:.2f} on {cores} cores before the run"
-    return [_check("other load", ok, text if ok else f"{text}: other work slowed both models")]
+    return [_check("other load", ok, text if ok else f"{text}: other work slowed the run")]
 
 
 def _model(model: dict[str, Any]) -> list[dict[str, Any]]:
     name, warm, n = model["name"], model["raw"]["warm_up"], len(model["raw"]["samples"]["wall_ms"])
     first, last = (model["figures"][f"latency_{k}_third_ms"]["value"] for k in ("first", "last"))
     drift = last / first - 1
-    spread = "" if warm["cov"] is None else f", last calls within {warm['cov']:.1%}"
-    settled = f"{name}: {warm['calls']} calls of warm-up{spread}"
-    if not warm["stable"]:
-        settled += ", still not steady to 2.5 % when its time was over"
-    many = f"{name}: {n} timed calls"
-    if n < MANY_SAMPLES:
-        many += ", too few for p99; a longer --duration gives more"
+    spread = "" if warm["cov"] is None else f", the last ones within {warm['cov']:.1%}"
+    settled = "" if warm["stable"] else "; not steady to 2.5 % when its time was over"
+    moved = f"last third of the calls {drift:+.1%} against the first"
     return [
-        _check("warm-up", warm["stable"], settled),
-        _check("samples", n >= MANY_SAMPLES, many),
-        _check(
-            "drift",
-            abs(drift) <= MAX_DRIFT,
-            f"{name}: last third of the calls {drift:+.1%} against the first",
-        ),
+        {
+            **_check("warm-up", warm["stable"], f"{warm['calls']} calls{spread}{settled}"),
+            "model": name,
+        },
+        {
+            **_check("samples", n >= MANY_SAMPLES, f"{n} timed calls; p99 needs {MANY_SAMPLES}"),
+            "model": name,
+        },
+        {
+            **_check("drift", abs(drift) <= MAX_DRIFT, moved),
+            "model": name,
+            "drift": f"{drift:+.0%}",
+        },
     ]
 
 
 def _energy(report: dict[str, Any]) -> list[dict[str, Any]]:
     if report["energy"] is None:
         return []
-    problems = list(report["energy"]["problems"])
+    found = [_check("energy", False, problem) for problem in report["energy"]["problems"]]
     for model in report["models"]:
         whole, _ = model_energy(model, report["power"])
-        problems += [f"{model['name']}: {problem}" for problem in whole.problems]
-    if not problems:
-        return [_check("energy", True, "readings cover the run and idle power held still")]
-    return [_check("energy", False, problem) for problem in problems]
+        found += [
+            {**_check("energy", False, problem), "model": model["name"]}
+            for problem in whole.problems
+        ]
+    return found or [_check("energy", True, "readings cover the run and idle power held still")]

@@ -33,7 +33,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "A percentile stands only where enough calls support it (p50: 5, p90: 20, p95: 40, "
         "p99: 200).\n",
         "## Checks\n",
-        markdown_table(("check", "result", ""), _check_rows(report)),
+        markdown_table(("check", "model", "result", "found"), rows.check_rows(report)),
         "## Machine\n",
         markdown_table(("", "before", "after, if changed"), rows.condition_rows(report)),
     ]
@@ -48,10 +48,6 @@ def headline(report: dict[str, Any]) -> str:
         f"{report['created_utc']}, {machine}, {before.get('cores_usable')} cores, "
         f"{report['settings']['duration_s']:g} s asked for."
     )
-
-
-def _check_rows(report: dict[str, Any]) -> list[list[str]]:
-    return [[c["name"], "ok" if c["ok"] else "look", c["text"]] for c in report["checks"]]
 
 
 def _line(cells: Sequence[object]) -> str:

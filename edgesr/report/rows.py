@@ -64,7 +64,7 @@ def notes(report: dict[str, Any]) -> list[str]:
         _memory_note(report),
         *_energy_notes(report),
         *_quality_notes(report),
-        *(check["text"] + "." for check in report["checks"] if not check["ok"]),
+        *_check_notes([check for check in report["checks"] if not check["ok"]]),
     ]
 
 
@@ -120,10 +120,38 @@ def plain(x: Any) -> str:
     return NONE if x is None else str(x)
 
 
+def check_rows(report: dict[str, Any]) -> list[list[str]]:
+    """Every check: its name, the model it is about, `ok` or `look`, and what was found."""
+    return [
+        [c["name"], c.get("model", ""), "ok" if c["ok"] else "look", c["text"]]
+        for c in report["checks"]
+    ]
+
+
+def _check_notes(failed: list[dict[str, Any]]) -> Iterable[str]:
+    """The failed checks; those of several models are drawn together."""
+    for check in failed:
+        if check["name"] in ("conditions", "other load"):
+            yield f"Look: {check['text']}."
+    for check in failed:
+        if check["name"] == "energy":
+            where = f" of {check['model']}" if "model" in check else ""
+            yield f"Look: energy{where}: {check['text']}."
+    unsteady = [c["model"] for c in failed if c["name"] == "warm-up"]
+    if unsteady:
+        yield f"Look: times had not settled after the warm-up: {', '.join(unsteady)}."
+    moved = [f"{c['model']} {c['drift']}" for c in failed if c["name"] == "drift"]
+    if moved:
+        yield (
+            f"Look: times moved during the run ({', '.join(moved)}, last third of the calls "
+            "against the first): other work, or the clocks changed."
+        )
+
+
 def _comparison_notes(report: dict[str, Any]) -> Iterable[str]:
     for c in report["comparisons"]:
         speed = c["figures"]["speedup"]
-        text = f"{c['student']} takes 1/{digits(speed['value'])} of the time of {c['teacher']}"
+        text = f"{c['student']} is {digits(speed['value'])} times as fast as {c['teacher']}"
         if "ci95" in speed:
             low, high = speed["ci95"]
             text += (

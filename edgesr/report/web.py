@@ -61,7 +61,7 @@ def to_html(report: dict[str, Any]) -> str:
         "<h2>Times in ms, throughput</h2>",
         _table(rows.DETAIL_HEADERS, rows.detail_rows(report), "figures"),
         "<h2>Checks</h2>",
-        _checks(report),
+        _table(("check", "model", "result", "found"), rows.check_rows(report), "words"),
         "<h2>Machine</h2>",
         _table(("", "before", "after, if changed"), rows.condition_rows(report), "words"),
     ]
@@ -144,15 +144,6 @@ def _legend(names: Sequence[str]) -> str:
     return f"<p>{''.join(keys)}</p>"
 
 
-def _checks(report: dict[str, Any]) -> str:
-    lines = []
-    for c in report["checks"]:
-        mark = "ok" if c["ok"] else '<span class="look">look</span>'
-        lines.append(f"<tr><td>{html.escape(c['name'])}</td><td>{mark}</td>"
-                     f"<td>{html.escape(c['text'])}</td></tr>")  # fmt: skip
-    return f'<table class="words">{"".join(lines)}</table>'
-
-
 def _table(headers: Sequence[str], body: Iterable[Sequence[str]], kind: str) -> str:
     head = "".join(f"<th>{html.escape(h)}</th>" for h in headers)
     lines = "".join(
@@ -160,6 +151,11 @@ def _table(headers: Sequence[str], body: Iterable[Sequence[str]], kind: str) -> 
         for row in body
     )
     return f'<div class="wide"><table class="{kind}"><tr>{head}</tr>\n{lines}</table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = ' class="look"' if text == "look" else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _list(items: Iterable[str]) -> str:

@@ -97,9 +97,7 @@ class Pack:
 
 def photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
     """The pictures in `folder`, sorted, without those matching a glob in `exclude`."""
-    found = [
-        p for p in image.load_folder(folder) if not any(fnmatch(p.name, g) for g in exclude)
-    ]
+    found = [p for p in image.load_folder(folder) if not any(fnmatch(p.name, g) for g in exclude)]
     if not found:
         raise BadImage(f"{folder} has no pictures left after leaving out {', '.join(exclude)}")
     return found

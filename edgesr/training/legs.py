@@ -8,6 +8,7 @@ exactly where it is: (leg, step).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgesr.training.recipe import Recipe, Stage
@@ -53,3 +54,25 @@ def scale_steps(recipe: Recipe, factor: float) -> Recipe:
         replace(s, steps=max(10 * s.rounds, round(s.steps * factor))) for s in recipe.stages
     )
     return replace(recipe, stages=stages)
+
+
+def last_within_drop(
+    legs: Sequence[Leg], psnr_y_db: Sequence[float], max_drop_db: float | None
+) -> tuple[int, str]:
+    """The last leg that lost at most `max_drop_db` against the unpruned student.
+
+    With it a sentence about the leg that lost more, '' when it is the final one that is
+    taken. Without a limit or a pruning leg that is always so.
+    """
+    final = len(psnr_y_db) - 1
+    first_prune = next((i for i, leg in enumerate(legs) if leg.shrink is not None), 0)
+    if max_drop_db is None or first_prune == 0:
+        return final, ""
+    drops = [psnr_y_db[first_prune - 1] - p for p in psnr_y_db]
+    if drops[final] <= max_drop_db:
+        return final, ""
+    chosen = max(i for i in range(first_prune - 1, final) if drops[i] <= max_drop_db)
+    return chosen, (
+        f"{legs[final].name} loses {drops[final]:.2f} dB against the unpruned student, more "
+        f"than the {max_drop_db:g} dB allowed"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesr.training.recipe import LossSpec
@@ -14,10 +15,10 @@ def distance(norm: str, a: Tensor, b: Tensor) -> Tensor:
     Charbonnier is sqrt(d² + 1e-6), the differentiable L1 of Lai et al. (CVPR 2017).
     """
     if norm == "l1":
-        return (a - b).abs().mean()
+        return F.l1_loss(a, b)
     if norm == "l2":
-        return (a - b).square().mean()
-    return ((a - b).square() + 1e-6).sqrt().mean()
+        return F.mse_loss(a, b)
+    return torch.sqrt((a - b).square() + 1e-6).mean()
 
 
 class FeatureAdapter(nn.Module):

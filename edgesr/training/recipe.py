@@ -106,7 +106,7 @@ class Recipe:
         if not self.stages:
             raise ValueError("a recipe needs at least one [[stages]]")
         if any(s.kind == "prune" for s in self.stages) and not self.budget:
-            raise ValueError("a prune stage needs a budget, for example budget = \"macs=50%\"")
+            raise ValueError('a prune stage needs a budget, for example budget = "macs=50%"')
         if not 0 <= self.ema < 1 or self.checkpoint_every < 1:
             raise ValueError("ema must be in [0, 1) and checkpoint_every positive")
 

@@ -35,7 +35,7 @@ class RepConv(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """The one (O, I, 3, 3) kernel and bias that the branches amount to."""
-        centre = self.point
+        centre: Tensor = self.point
         if self.identity is not None:
             centre = centre + self.identity * self.get_buffer("eye")
         sequence = torch.einsum("omhw,mi->oihw", self.narrow, self.widen)

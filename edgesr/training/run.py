@@ -53,7 +53,8 @@ class RunFolder:
         """Raise `WouldOverwrite` if something is there already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise WouldOverwrite(
-                f"{self.path} exists; continue it with --resume {self.path}, or choose another --out"
+                f"{self.path} exists; continue it with --resume {self.path}, "
+                "or choose another --out"
             )
 
     def create(self, recipe: Recipe, request: Request, inputs: Mapping[str, Any]) -> None:

@@ -92,7 +92,7 @@ class Trainer:
         event = {"step": self.step, "lr": lr, "loss": float(loss.detach()), **terms}
         if not math.isfinite(event["loss"]):
             return {**event, "skipped": "loss is not finite"}
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.spec.clip)
         if not torch.isfinite(norm):
             return {**event, "skipped": "gradient is not finite"}

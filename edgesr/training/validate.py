@@ -59,7 +59,8 @@ def network_upscaler(graph: Graph, weights: Weights) -> Callable[[Picture], Pict
     def upscale(lr: Picture) -> Picture:
         batch = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         output = runtime.run(batch)[0].transpose(1, 2, 0)
-        return np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
+        pixels: Picture = np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
+        return pixels
 
     return upscale
 

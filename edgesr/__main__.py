@@ -1,0 +1,5 @@
+"""`python -m edgesr` is `edgesr`."""
+
+from edgesr.cli.main import main
+
+main()

@@ -1,0 +1,88 @@
+"""TOML into dataclasses: round trips, and one clear line for what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgesr import config
+from edgesr.errors import BadConfig, UnknownName
+from edgesr.training.recipe import Recipe, load_recipe, preset_names
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner
+    share: float = 0.5
+    many: tuple[Inner, ...] = ()
+    maybe: int | None = None
+    pair: tuple[int, str] = (1, "a")
+    table: dict[str, float] | None = None
+    flag: bool = False
+
+
+FULL = Outer('x "y"', Inner(3, ("a", "b")), 1.0, (Inner(1), Inner(2)), 7, (2, "b"), {"k": 2.0})
+
+
+def test_dumps_then_loads_is_equal() -> None:
+    assert config.loads(Outer, config.dumps(FULL), "t") == FULL
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name="a"\nshar=1.0\n[inner]\nsize=1', "unknown key 'shar'; did you mean 'share'"),
+        ('name="a"\n[inner]\nsiez=1', "inner: unknown key 'siez'; did you mean 'size'"),
+        ('name="a"', "key 'inner' is missing"),
+        ("name=1\n[inner]\nsize=1", "name is 1; should be str"),
+        ('name="a"\nflag=1\n[inner]\nsize=1', "flag is 1; should be bool"),
+        ('name="a"\n[inner]\nsize=true', "size is True; should be int"),
+        ('name="a"\n[inner]\nsize=1\n[[many]]\nsize="x"', r"many\[0\]: size is 'x'"),
+        ('name="a"\npair=[1]\n[inner]\nsize=1', "pair has 1 entries, should have 2"),
+        ("name=", "t: "),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str) -> None:
+    with pytest.raises(BadConfig, match=message) as caught:
+        config.loads(Outer, text, "t")
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="No such file"):
+        config.load(Outer, tmp_path / "none.toml")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadConfig, match="not a text file"):
+        config.load(Outer, tmp_path / "b.toml")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_survives_a_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert config.loads(Recipe, config.dumps(recipe), name) == recipe
+
+
+def test_recipes_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="Did you mean smoke"):
+        load_recipe("smok")
+    path = tmp_path / "r.toml"
+    for text, message in (
+        ('name="a"\nstages=[]', "at least one"),
+        ('name="a"\n[[stages]]\nkind="prune"\nsteps=1', "needs a budget"),
+        ('name="a"\n[[stages]]\nkind="distil"\nsteps=1', "may be 'distill'"),
+        ('name="a"\n[[stages]]\nkind="distill"\nsteps=0', "must be positive"),
+        ('name="a"\n[student]\nwdith=3\n[[stages]]\nkind="distill"\nsteps=1', "mean 'width'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BadConfig, match=message):
+            load_recipe(str(path))

@@ -1,0 +1,115 @@
+"""Photographs to batches: exact low resolution, aligned crops, reproducible by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgesr.errors import BadImage
+from edgesr.resize import downscale_bicubic
+from edgesr.training import data
+
+SCALE = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photograph, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGESR_CACHE", str(tmp_path / "cache"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("coffee", "rocket", "chelsea", "astronaut"):
+        crop = photograph(name)[50:213, 60:225]
+        cv2.imwrite(str(pictures / f"{name}.png"), crop[:, :, ::-1])
+    cv2.imwrite(str(pictures / "grey.png"), photograph("coffee")[:120, :90, 1])
+    return pictures
+
+
+def test_a_pack_holds_the_pictures_and_their_low_resolution(folder: Path, photograph) -> None:
+    paths = data.photographs(folder)
+    assert [p.name for p in paths] == ["astronaut.png", "chelsea.png", "coffee.png", "grey.png",
+                                       "rocket.png"]  # fmt: skip
+    pack = data.open_pack(paths, SCALE)
+    entry = pack.entries[0]
+    expected = photograph("astronaut")[50:210, 60:224]  # cut to multiples of 4
+    np.testing.assert_array_equal(pack.hr(entry), expected)
+    np.testing.assert_array_equal(pack.lr(entry), downscale_bicubic(expected, SCALE))
+    grey = pack.hr(pack.entries[3])
+    assert grey.shape == (120, 88, 3)
+    assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_a_pack_is_made_once_and_again_when_a_picture_changes(folder: Path) -> None:
+    first = data.open_pack(data.photographs(folder), SCALE)
+    stamp = (first.folder / "hr.bin").stat().st_mtime_ns
+    again = data.open_pack(data.photographs(folder), SCALE)
+    assert again.folder == first.folder
+    assert (again.folder / "hr.bin").stat().st_mtime_ns == stamp
+    (folder / "rocket.png").unlink()
+    assert data.open_pack(data.photographs(folder), SCALE).folder != first.folder
+
+
+def test_crops_of_all_three_pictures_are_of_the_same_place(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+    pack.cache_teacher("fake", lambda lr: lr.repeat(SCALE, 0).repeat(SCALE, 1))
+    batches = data.Batches(pack, patch=12, batch=6, seed=1, teacher=True)
+    for step in range(5):
+        batch = batches[step]
+        assert batch.lr.shape == (6, 3, 12, 12)
+        assert batch.hr.shape == (6, 3, 48, 48)
+        assert batch.teacher is not None
+        # The fake teacher repeats pixels, so its every fourth pixel is the low resolution
+        # itself, in whatever way the crop was turned.
+        assert (batch.teacher[:, :, ::4, ::4] == batch.lr).all()
+        close = (batch.hr.mean((2, 3)) - batch.lr.mean((2, 3))).abs().max()
+        assert close < 0.05
+
+
+def test_a_batch_is_a_function_of_seed_and_step(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+
+    def batch(seed: int, step: int) -> np.ndarray:
+        return data.Batches(pack, patch=8, batch=2, seed=seed, teacher=False)[step].hr.numpy()
+
+    assert (batch(1, 7) == batch(1, 7)).all()
+    assert (batch(1, 7) != batch(1, 8)).any()
+    assert (batch(1, 7) != batch(2, 7)).any()
+
+
+def test_all_eight_orientations_come_up(folder: Path) -> None:
+    one = [p for p in data.photographs(folder) if p.name == "grey.png"]
+    pack = data.open_pack(one, SCALE)
+    side = min(pack.entries[0].height, pack.entries[0].width)
+    batches = data.Batches(pack, patch=side, batch=1, seed=0, teacher=False)
+    entry = pack.entries[0]
+    seen = set()
+    for step in range(150):
+        got = (batches[step].lr[0].numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
+        for y in range(entry.height - side + 1):
+            for turn in range(4):
+                for flip in (False, True):
+                    want = np.rot90(pack.lr(entry)[y : y + side], turn)
+                    if (got == (want[:, ::-1] if flip else want)).all():
+                        seen.add((turn, flip))
+    assert len(seen) == 8
+
+
+def test_the_split_holds_out_every_nth_and_always_one() -> None:
+    paths = [Path(f"{i}.png") for i in range(10)]
+    train, held = data.split(paths, 4)
+    assert [p.name for p in held] == ["3.png", "7.png"]
+    assert not set(train) & set(held)
+    assert len(train) == 8
+    assert [p.name for p in data.split(paths[:3], 50)[1]] == ["2.png"]
+    with pytest.raises(BadImage, match="at least 2"):
+        data.split(paths[:1], 4)
+
+
+def test_exclusion_and_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
+    assert len(data.photographs(folder, ["c*", "grey.png"])) == 2
+    with pytest.raises(BadImage, match="leaving out"):
+        data.photographs(folder, ["*"])
+    with pytest.raises(BadImage):
+        data.photographs(tmp_path / "none")
