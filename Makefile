@@ -101,7 +101,7 @@ $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-install
 $(VENV)/.stamp-rtx: $(VENV)/.stamp-venv
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
 	  echo "== TensorRT-RTX (tests only, some 100 MB)"; \
-	  $(PIP) install --no-deps tensorrt-rtx-cu13-libs==$(TENSORRT_RTX) tensorrt-rtx-cu13-bindings==$(TENSORRT_RTX); \
+	  $(PIP) install --no-deps tensorrt-rtx-cu13-libs==$(TENSORRT_RTX) tensorrt-rtx-cu13-bindings==$(TENSORRT_RTX) tensorrt-rtx-cu13==$(TENSORRT_RTX); \
 	else echo "== no TensorRT-RTX for $$(uname -sm): its tests will be skipped"; fi
 	@touch $@
 

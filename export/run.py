@@ -163,15 +163,18 @@ def open_model(
         known = ", ".join(sorted(about.models))
         raise EdgeSRError(f"no model '{args.model}' in this bundle; known: {known}")
     model = about.models[args.model]
+    runtime = chosen(args)
+    if runtime == "onnxruntime" and about.precision == "fp32" and "dynamic" in model.onnx:
+        # A fixed shape brings nothing there, and its kernels round a little differently.
+        return open_onnx(FOLDER / model.onnx["dynamic"]["fp32"]), None
     shape = "tile" if height >= model.tile[0] and width >= model.tile[1] else "dynamic"
     if shape not in model.onnx:
         least = f"{model.tile[1]}×{model.tile[0]}"
         raise BadImage(f"{args.model} of this bundle takes pictures from {least} on")
     # A tile's halo is inside the window, and the window at most the fixed tile.
-    tile = None if shape == "tile" else max(1, min(model.tile) - 2 * model.halo)
-    if chosen(args) == "tensorrt":
-        engine = engine_of(args, args.model, shape)
-        return open_engine(args, engine, model), tile
+    tile = None if shape == "tile" else min(model.tile) - 2 * model.halo
+    if runtime == "tensorrt":
+        return open_engine(args, engine_of(args, args.model, shape), model), tile
     files = model.onnx[shape]
     return open_onnx(FOLDER / files.get(about.precision, files["fp32"])), tile
 

@@ -153,18 +153,18 @@ def test_a_turn_keeps_every_call_and_does_not_overrun() -> None:
 
 
 def test_slow_teacher_makes_exactly_five_calls_and_the_student_many() -> None:
-    world = World(srgan=3.0, balanced=0.05)
+    world = World(srgan=3.0, balanced=1 / 32)
     report = bench(BenchConfig(duration_s=20.0), tools=tools(world))
     big, small = report["models"]
     assert big["figures"]["latency_p50_ms"]["samples"] == 5
     assert big["figures"]["latency_p90_ms"]["value"] is None
-    assert small["figures"]["latency_p50_ms"]["samples"] == 5 * 40  # 2 s a turn
-    assert small["figures"]["latency_p99_ms"]["value"] == pytest.approx(50.0)
-    assert report["comparisons"][0]["figures"]["speedup"]["value"] == pytest.approx(60.0)
+    assert small["figures"]["latency_p50_ms"]["samples"] == 5 * 64  # 2 s a turn
+    assert small["figures"]["latency_p99_ms"]["value"] == pytest.approx(31.25)
+    assert report["comparisons"][0]["figures"]["speedup"]["value"] == pytest.approx(96.0)
     assert report["energy"] is None and "add --power" in to_markdown(report)
     assert report["models"][0]["figures"]["memory_model_mb"]["value"] == 3.0
     runs = "".join(c[0] for c in world.calls)
-    assert runs.endswith("sb".replace("b", "b" * 40) + "b" * 40 + "s" + "s" + "b" * 40)
+    assert runs.endswith("s" + "b" * 128 + "ss" + "b" * 128 + "s" + "s" + "b" * 64)
 
 
 def test_power_without_a_meter_is_null_and_only_fails_when_required() -> None:

@@ -278,7 +278,7 @@ def test_export_refuses_what_it_cannot_do(networks: dict[str, Path], tmp_path: P
     # SRGAN's generator looks 40 pixels far.
     far = refused("--target", "cpu", "--tile", "64")
     assert "no exact middle" in far and "--tile 192" in far and "--no-teacher" in far
-    assert "--golden" in refused("--target", "cpu", "--golden", str(tmp_path))
+    assert "no pictures" in refused("--target", "cpu", "--golden", str(tmp_path))
     assert CliRunner().invoke(app, ["export", source, "-o", out]).exit_code == 2
 
 

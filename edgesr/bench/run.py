@@ -116,8 +116,9 @@ class _Run:
         before = self.tools.conditions()
         memories = self._memories()
         self.origin_s = self.tools.clock()
-        metered = self.meter is not None and not isinstance(self.meter, NoMeter)
-        sampling: Any = self.tools.sampler(self.meter) if metered else nullcontext()  # type: ignore[arg-type]
+        sampling: AbstractContextManager[Trace | None] = nullcontext()
+        if self.meter is not None and not isinstance(self.meter, NoMeter):
+            sampling = self.tools.sampler(self.meter)
         with sampling as trace:
             idle = self._rest("at rest")
             self._open()
@@ -260,9 +261,10 @@ class _Run:
     def _power(self, trace: Trace | None, idle: Window, loaded: list[Window]) -> dict[str, Any]:
         if self.meter is None:
             return {"missing": {"reason": "not asked for", "fix": "add --power"}}
-        if isinstance(self.meter, NoMeter) or trace is None:
-            assert isinstance(self.meter, NoMeter)
+        if isinstance(self.meter, NoMeter):
             return {"missing": {"reason": self.meter.reason, "fix": self.meter.fix}}
+
+        assert trace is not None
 
         def shifted(window: Window) -> list[float]:
             return [round(t - self.origin_s, 6) for t in window]

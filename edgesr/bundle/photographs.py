@@ -22,10 +22,7 @@ def load(folder: Path | None) -> list[Tile]:
     if folder is not None:
         from edgesr.image import load_folder, read_rgb8
 
-        paths = load_folder(folder)[:MOST]
-        if not paths:
-            raise BadImage(f"{folder}: no pictures; --golden takes a folder of photographs")
-        return [read_rgb8(path) for path in paths]
+        return [read_rgb8(path) for path in load_folder(folder)[:MOST]]
     try:
         from skimage import data
     except ImportError as e:

@@ -17,7 +17,7 @@ _PLAIN_WIDTH = 110  # columns where stdout is no terminal
 
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[MODEL]...", help="Students: names or files; default: balanced."),
+    typer.Argument(metavar="MODEL", help="Students: names or files; default: balanced."),
 ]
 Teacher = Annotated[
     str, typer.Option("--teacher", metavar="T", help="What they are compared with.")
@@ -84,26 +84,21 @@ def bench(
 
         report = read(replay)
     else:
-        from edgesr.bench.config import BenchConfig, parse_size
-
-        width, height = parse_size(size)
         report = _measure(
-            BenchConfig(
-                models=tuple(models or ("balanced",)),
-                teacher=teacher,
-                width=width,
-                height=height,
-                duration_s=duration,
-                power=power,
-                require_power=require_power,
-                quality=quality,
-                threads=threads,
-            )
+            size,
+            models=tuple(models or ("balanced",)),
+            teacher=teacher,
+            duration_s=duration,
+            power=power,
+            require_power=require_power,
+            quality=quality,
+            threads=threads,
         )
     _write(report, json_file, html_file, md_file)
 
 
-def _measure(config: Any) -> Report:
+def _measure(size: str, **asked: Any) -> Report:
+    from edgesr.bench.config import BenchConfig, parse_size
     from edgesr.bench.run import bench as run
     from edgesr.evaluate import evaluate
 
@@ -115,7 +110,8 @@ def _measure(config: Any) -> Report:
     ) -> dict[str, Any]:
         return evaluate(folder, runtime, scale=scale, on_progress=on_progress).to_json()
 
-    return run(config, score=score)
+    width, height = parse_size(size)
+    return run(BenchConfig(width=width, height=height, **asked), score=score)
 
 
 def _write(report: Report, json_file: Path | None, html: Path | None, md: Path | None) -> None:

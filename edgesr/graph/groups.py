@@ -26,7 +26,6 @@ from edgesr.graph.spec import (
     Graph,
     Layer,
     Multiply,
-    Nearest,
     PixelShuffle,
     Weights,
 )
@@ -152,24 +151,23 @@ def _not_zero_preserving(graph: Graph, channels: Channels) -> set[int]:
 
 def _of_zero(layer: Layer, inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     x = inputs[0]
+    y: NDArray[np.float64] = x  # pixel repetition and activations with f(0) = 0
     match layer:
         case Conv():
-            return np.zeros(layer.out)
+            y = np.zeros(layer.out)
         case Activation(fn="sigmoid"):
-            return 1 / (1 + np.exp(-x))
+            y = 1 / (1 + np.exp(-x))
         case Affine():
-            return x * np.array(layer.gain) + np.array(layer.shift)
+            y = x * np.array(layer.gain) + np.array(layer.shift)
         case Add():
-            return x + inputs[1]
+            y = x + inputs[1]
         case Multiply():
-            return x * inputs[1]
+            y = x * inputs[1]
         case Concat():
-            return np.concatenate(inputs)
+            y = np.concatenate(inputs)
         case PixelShuffle():
-            return x[:: layer.factor**2]
-        case Nearest() | Activation():
-            return x
-    raise AssertionError(layer)
+            y = x[:: layer.factor**2]
+    return y
 
 
 def remove_units(graph: Graph, weights: Weights, doomed: list[Unit]) -> tuple[Graph, Weights]:

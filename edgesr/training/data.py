@@ -112,18 +112,6 @@ def split(paths: Sequence[Path], holdout: int) -> tuple[list[Path], list[Path]]:
     return train, sorted(held)
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """A picture as HWC uint8 RGB; grey is replicated, alpha dropped, 16 bit rounded."""
-    pixels = image.read(path).pixels
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.shape[2] < 3:
-        return np.repeat(pixels[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, :3])
-
-
 def cache_root() -> Path:
     """Where packs are kept between runs: `EDGESR_CACHE`, or the user's cache folder."""
     own = os.environ.get("EDGESR_CACHE")
@@ -166,7 +154,7 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
             progress(len(paths), "decode photographs") as bar,
         ):
             for path in paths:
-                hr = read_rgb(path)
+                hr = image.read_rgb8(path)
                 height, width = hr.shape[0] // scale, hr.shape[1] // scale
                 if min(height, width) >= MIN_LR_SIDE:
                     hr = np.ascontiguousarray(hr[: height * scale, : width * scale])

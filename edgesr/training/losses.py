@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesr.training.recipe import LossSpec
@@ -15,9 +14,9 @@ def distance(norm: str, a: Tensor, b: Tensor) -> Tensor:
     Charbonnier is sqrt(d² + 1e-6), the differentiable L1 of Lai et al. (CVPR 2017).
     """
     if norm == "l1":
-        return F.l1_loss(a, b)
+        return (a - b).abs().mean()
     if norm == "l2":
-        return F.mse_loss(a, b)
+        return (a - b).square().mean()
     return torch.sqrt((a - b).square() + 1e-6).mean()
 
 
@@ -35,7 +34,8 @@ class FeatureAdapter(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean absolute difference, in units of the teacher's standard deviation."""
         spread = teacher.std() + 1e-8
-        return ((self.project(student) - teacher) / spread).abs().mean()
+        projected: Tensor = self.project(student)
+        return ((projected - teacher) / spread).abs().mean()
 
 
 def step_loss(

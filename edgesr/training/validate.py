@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr import metrics, resize
+from edgesr import image, metrics, resize
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.spec import Graph, Weights
 from edgesr.runtime.ort import OrtRuntime
-from edgesr.training.data import read_rgb
 
 Picture = NDArray[np.uint8]
 MAX_PICTURES = 12
@@ -35,7 +34,7 @@ def held_out(paths: Sequence[Path], scale: int) -> list[Pair]:
     chosen = [paths[int(i * step)] for i in range(min(len(paths), MAX_PICTURES))]
     pairs = []
     for path in chosen:
-        hr = read_rgb(path)
+        hr = image.read_rgb8(path)
         height, width = (min(side, MAX_SIDE) // scale * scale for side in hr.shape[:2])
         y, x = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
         hr = np.ascontiguousarray(hr[y : y + height, x : x + width])
