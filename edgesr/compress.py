@@ -268,8 +268,7 @@ def _restored(run: _Run, state: RunState, index: int, leg: Leg) -> Trainer:
 def _train(
     run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
 ) -> tuple[Graph, Weights]:
-    with progress(trainer.leg.steps, trainer.leg.name) as bar:
-        bar.advance(trainer.step)
+    with progress(trainer.leg.steps, trainer.leg.name, begun=trainer.step) as bar:
 
         def on_step(event: dict[str, Any]) -> None:
             bar.advance()

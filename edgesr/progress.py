@@ -46,6 +46,7 @@ def progress(
     total: int | None,
     label: str,
     *,
+    begun: int = 0,
     stream: TextIO | None = None,
     quiet: bool = False,
     clock: Callable[[], float] = time.monotonic,
@@ -55,16 +56,17 @@ def progress(
 
     On a terminal a rich bar; elsewhere a plain line at the start, at most every `every_s`
     seconds, and at the end, with label, done/total, per cent, elapsed time and the time left.
-    `stream` is sys.stderr unless given; `quiet` writes nothing; `clock` gives seconds.
+    `begun` steps were done before, by an interrupted run: they count as done, but not for the
+    speed. `stream` is sys.stderr unless given; `quiet` writes nothing; `clock` gives seconds.
     """
     out = sys.stderr if stream is None else stream
     if quiet:
         yield _Silent()
     elif out.isatty():
-        with _bar(total, label, out) as bar:
+        with _bar(total, label, out, begun) as bar:
             yield bar
     else:
-        lines = _Lines(total, label, out, clock, every_s)
+        lines = _Lines(total, label, out, clock, every_s, begun)
         try:
             yield lines
         except BaseException:
@@ -94,8 +96,9 @@ class _Lines:
         stream: TextIO,
         clock: Callable[[], float],
         every_s: float,
+        begun: int = 0,
     ) -> None:
-        self.done = 0
+        self.done = self._begun = begun
         self._total, self._label, self._stream = total, label, stream
         self._clock, self._every_s, self._note = clock, every_s, ""
         self._start = self._last = clock()
@@ -120,8 +123,9 @@ class _Lines:
         self._last = now
         elapsed = now - self._start
         left = ""
-        if self._total and 0 < self.done <= self._total:
-            left = f", {duration(elapsed * (self._total - self.done) / self.done)} left"
+        mine = self.done - self._begun
+        if self._total and mine > 0 and self.done <= self._total:
+            left = f", {duration(elapsed * (self._total - self.done) / mine)} left"
         self._write(f"{self._label}: {self._count()}{duration(elapsed)}{left}{self._tail()}")
 
     def _count(self) -> str:
@@ -140,10 +144,10 @@ class _Lines:
 class _Bar:
     """One row of a rich progress display."""
 
-    def __init__(self, display: RichProgress, total: int | None, label: str) -> None:
-        self.done = 0
+    def __init__(self, display: RichProgress, total: int | None, label: str, begun: int) -> None:
+        self.done = begun
         self._display = display
-        self._task = display.add_task(label, total=total, note="")
+        self._task = display.add_task(label, total=total, completed=begun, note="")
 
     def advance(self, n: int = 1) -> None:
         self.done += n
@@ -157,10 +161,10 @@ class _Bar:
 
 
 @contextmanager
-def _bar(total: int | None, label: str, stream: TextIO) -> Iterator[_Bar]:
+def _bar(total: int | None, label: str, stream: TextIO, begun: int) -> Iterator[_Bar]:
     outer = _open_bar.get()
     if outer is not None:
-        inner = _Bar(outer, total, label)
+        inner = _Bar(outer, total, label, begun)
         try:
             yield inner
         finally:
@@ -169,7 +173,7 @@ def _bar(total: int | None, label: str, stream: TextIO) -> Iterator[_Bar]:
     with _display(stream) as display:
         token = _open_bar.set(display)
         try:
-            yield _Bar(display, total, label)
+            yield _Bar(display, total, label, begun)
         finally:
             _open_bar.reset(token)
 

@@ -75,3 +75,12 @@ def test_durations() -> None:
 def test_import_loads_no_rich() -> None:
     code = "import sys, edgesr.progress; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_steps_of_an_earlier_run_count_as_done_but_not_for_the_speed() -> None:
+    stream, now = io.StringIO(), [0.0]
+    with progress(100, "train", begun=60, stream=stream, clock=lambda: now[0], every_s=4) as bar:
+        now[0] = 10.0
+        bar.advance(10)
+    # 10 steps took 10 s and 30 are left; the 60 before cost this run nothing.
+    assert "train: 70/100 (70 %), 10 s, 30 s left" in stream.getvalue()
