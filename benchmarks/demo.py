@@ -15,21 +15,15 @@ import sys
 import time
 from pathlib import Path
 
-# To train on (with two of them held out by the recipe), and never seen in training. Left
-# out: motorcycle_right, the same scene as motorcycle_left.
-TRAIN = (
-    "coffee", "rocket", "motorcycle_left", "hubble_deep_field", "camera", "brick", "grass",
-    "gravel", "coins", "moon", "retina", "ihc",
-)  # fmt: skip
+# Never seen in training.
 UNSEEN = ("astronaut", "chelsea")
-SMALL = (320, 180)  # width, height of the picture that is upscaled
 
 
 def main() -> None:
     """Run the demo; exit with the first failing command's status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where to put it all")
-    parser.add_argument("--minutes", type=float, default=3.0, help="for compress")
+    parser.add_argument("--minutes", type=float, default=5.0, help="at most, for compress")
     parser.add_argument("--duration", type=float, default=20.0, help="seconds of timed calls")
     args = parser.parse_args()
     started = time.monotonic()
@@ -62,20 +56,23 @@ def prepare(root: Path) -> None:
     from PIL import Image
 
     from edgesr import image, resize
+    from edgesr.training.samples import sample_folder
 
-    shipped = Path(skimage.data.__file__).parent
-    for folder, names in (("train", TRAIN), ("unseen", UNSEEN)):
-        target = root / "photos" / folder
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for name in names:
-            source = next(shipped.glob(f"{name}.*"))
-            shutil.copy2(source, target / source.name)
-    original = image.read(root / "photos" / "unseen" / "astronaut.png").pixels
-    width, height = SMALL
-    # A 4:1 reduction of the middle of an unseen photograph, then its upper 16:9 part.
-    small = resize.downscale_bicubic(original[: 4 * (original.shape[0] // 4)], 4)
-    Image.fromarray(small[:height, :width]).save(root / "in.png")
+    # Only a folder that an earlier demo made is emptied: --folder may name any other by mistake.
+    marker = root / ".edgesr-demo"
+    if root.exists() and any(root.iterdir()) and not marker.is_file():
+        sys.exit(f"{root} holds something that is not a demo's; choose another --folder")
+    root.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    photos = root / "photos"
+    shutil.rmtree(photos, ignore_errors=True)
+    sample_folder(photos / "train")
+    (photos / "unseen").mkdir()
+    for name in UNSEEN:
+        source = Path(skimage.data.__file__).parent / f"{name}.png"
+        shutil.copy2(source, photos / "unseen" / source.name)
+    original = image.read(photos / "unseen" / "astronaut.png").pixels
+    Image.fromarray(resize.downscale_bicubic(original, 4)).save(root / "in.png")
 
 
 def edgesr(title: str, *arguments: object) -> None:

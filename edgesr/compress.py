@@ -25,7 +25,7 @@ from edgesr.report import run as run_report
 from edgesr.training import data
 from edgesr.training.legs import Leg, last_within_drop, legs_of, scale_steps
 from edgesr.training.net import GraphNet
-from edgesr.training.recipe import Recipe, load_recipe
+from edgesr.training.recipe import Recipe, load_recipe, need_prune_stage
 from edgesr.training.run import Request, RunFolder, data_manifest, weights_hash
 from edgesr.training.start import continued_student, fresh_student
 from edgesr.training.state import RunState, load_state, save_state
@@ -79,13 +79,10 @@ class _Run:
 def load_recipe_for(name_or_path: str, *, budget: str = "", seed: int | None = None) -> Recipe:
     """A preset or recipe file with the user's own budget and seed in place of its own."""
     recipe = load_recipe(name_or_path)
-    if budget:
-        parse_budget(budget)
-        recipe = dataclasses.replace(recipe, budget=budget)
-        if not any(s.kind == "prune" for s in recipe.stages):
-            raise BadConfig(
-                f"recipe '{recipe.name}' has no prune stage, so --budget has nothing to act on"
-            )
+    recipe = dataclasses.replace(recipe, budget=budget or recipe.budget)
+    if recipe.budget:
+        parse_budget(recipe.budget)
+        need_prune_stage(recipe, "a budget")
     return recipe if seed is None else dataclasses.replace(recipe, seed=seed)
 
 
@@ -105,12 +102,13 @@ def compress(
     `max_drop` is missed.
     """
     started = time.monotonic()
+    if request.max_drop is not None:
+        need_prune_stage(recipe, "--max-drop")
     threads = request.threads or torch.get_num_threads()
     request = dataclasses.replace(request, threads=threads)
-    _check_device(request.device)
     folder = RunFolder(out)
     folder.check_free()
-    run = _prepare(folder, recipe, request, say)
+    run = _prepare(folder, recipe, request, None, say)
     if max_minutes is not None:
         recipe = _fit_minutes(run, max_minutes, time.monotonic() - started, say)
         run = dataclasses.replace(run, recipe=recipe)
@@ -121,20 +119,19 @@ def compress(
 def resume(out: Path, *, say: Callable[[str], None] = lambda text: None) -> Result:
     """Go on with an interrupted run; on CPU the result is bit-identical to an uninterrupted one.
 
-    Raises `BadConfig` if the pictures or the teacher are no longer the same.
+    Raises `BadConfig` if the pictures or the teacher are no longer the same or the recipe does
+    not fit the checkpoint, and `GateNotMet` as `compress` does.
     """
     folder = RunFolder(out)
-    recipe, request, manifest = folder.reopen()
-    run = _prepare(folder, recipe, request, say)
-    for what, then in manifest["inputs"].items():
-        if run.inputs.get(what) != then:
-            raise BadConfig(f"cannot resume {out}: {what} has changed since the run began")
+    recipe, request, inputs = folder.reopen()
+    run = _prepare(folder, recipe, request, inputs, say)
     state = load_state(folder.checkpoints)
     if state is None:
         say("no checkpoint yet: starting from the first step")
     else:
         say(f"resuming at leg {state.leg + 1}, step {state.step}")
-    folder.log({"event": "resumed", "leg": state.leg if state else 0})
+    at = {"leg": state.leg, "step": state.step} if state else {"leg": 0, "step": 0}
+    folder.log({"event": "resumed", **at})
     return _carry_on(run, state, say)
 
 
@@ -144,8 +141,14 @@ def _check_device(device: str) -> None:
 
 
 def _prepare(
-    folder: RunFolder, recipe: Recipe, request: Request, say: Callable[[str], None]
+    folder: RunFolder,
+    recipe: Recipe,
+    request: Request,
+    before: dict[str, Any] | None,
+    say: Callable[[str], None],
 ) -> _Run:
+    """Everything a run needs; on a resume its inputs must be as they were `before`."""
+    _check_device(request.device)
     torch.set_num_threads(request.threads)
     teacher = load_network(request.teacher)
     if teacher.graph.scale != recipe.scale:
@@ -158,14 +161,18 @@ def _prepare(
         )
     paths = data.photographs(Path(request.data), recipe.data.exclude)
     train, held = data.split(paths, recipe.data.holdout)
+    inputs = {"teacher": weights_hash(teacher.weights), "data": data_manifest(paths)}
+    for what, then in (before or {}).items():
+        if inputs.get(what) != then:
+            raise BadConfig(f"cannot resume {folder.path}: {what} has changed since the run began")
     say(f"{len(train)} photographs to train on, {len(held)} held out to measure on")
+    pairs = held_out(held, recipe.scale)
     pack = data.open_pack(train, recipe.scale)
-    teacher_hash = weights_hash(teacher.weights)
     if recipe.data.cache_teacher and any(s.loss.teacher for s in recipe.stages):
-        pack.cache_teacher(teacher_hash[:12], network_upscaler(teacher.graph, teacher.weights))
+        upscale = network_upscaler(teacher.graph, teacher.weights, threads=request.threads)
+        pack.cache_teacher(inputs["teacher"][:12], upscale)
     net = _teacher_net(recipe, teacher, request.device)
-    inputs = {"teacher": teacher_hash, "data": data_manifest(paths)}
-    return _Run(folder, recipe, request, teacher, net, pack, held_out(held, recipe.scale), inputs)
+    return _Run(folder, recipe, request, teacher, net, pack, pairs, inputs)
 
 
 def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet | None:
@@ -210,6 +217,8 @@ def _first_net(recipe: Recipe) -> GraphNet:
 def _carry_on(run: _Run, state: RunState | None, say: Callable[[str], None]) -> Result:
     legs = legs_of(run.recipe)
     history: list[dict[str, Any]] = list(state.history) if state else []
+    if [h["leg"] for h in history] != [leg.name for leg in legs[: len(history)]]:
+        raise _recipe_changed(run)
     budget = parse_budget(run.recipe.budget) if run.recipe.budget else None
     trained: tuple[Graph, Weights] | None = None
     for index, leg in enumerate(legs):
@@ -255,14 +264,24 @@ def _net_for(
 
 def _restored(run: _Run, state: RunState, index: int, leg: Leg) -> Trainer:
     net = GraphNet(Graph.from_json(state.graph_json), rep=run.recipe.reparameterize)
-    net.load_state_dict(state.net)
-    trainer = Trainer(net, run.teacher_net, run.batches(index, leg), leg, run.spec)
-    trainer.ema.load_state_dict(state.ema)
-    trainer.optimizer.load_state_dict(state.optimizer)
-    if trainer.adapter is not None:
-        trainer.adapter.load_state_dict(state.adapter)
+    try:
+        net.load_state_dict(state.net)
+        trainer = Trainer(net, run.teacher_net, run.batches(index, leg), leg, run.spec)
+        trainer.ema.load_state_dict(state.ema)
+        trainer.optimizer.load_state_dict(state.optimizer)
+        if trainer.adapter is not None:
+            trainer.adapter.load_state_dict(state.adapter)
+    except (RuntimeError, ValueError) as e:
+        raise _recipe_changed(run) from e
     trainer.step = state.step
     return trainer
+
+
+def _recipe_changed(run: _Run) -> BadConfig:
+    return BadConfig(
+        f"cannot resume {run.folder.path}: its recipe.toml does not fit its checkpoint; put it "
+        "back as it was, or start anew with another --out"
+    )
 
 
 def _train(
@@ -295,12 +314,13 @@ def _save(run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
 
 def _measure(run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) -> dict[str, Any]:
     graph, weights = trained
+    upscale = network_upscaler(graph, weights, threads=run.request.threads)
     result = {
         "leg": leg.name,
         "steps": leg.steps,
         "params": counts.parameters(graph),
         "macs_per_pixel": counts.macs_per_pixel(graph),
-        **quality(network_upscaler(graph, weights), run.pairs),
+        **quality(upscale, run.pairs),
     }
     saved = Checkpoint(graph, weights, _lineage(run), {"held_out": result})
     checkpoint.save(run.folder.leg_checkpoint(index), saved)
@@ -311,7 +331,7 @@ def _measure(run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) ->
 def _lineage(run: _Run) -> dict[str, Any]:
     return {
         "parent": run.inputs["teacher"],
-        "teacher": run.request.teacher,
+        "teacher": Path(run.request.teacher).name,
         "data": run.inputs["data"],
         "recipe": dataclasses.asdict(run.recipe),
     }
@@ -328,11 +348,11 @@ def _finish(
     best = checkpoint.load(run.folder.leg_checkpoint(chosen))
     checkpoint.save(run.folder.student, best)
     say("measuring the teacher and bicubic on the held-out photographs")
-    teacher_quality = (
-        None
-        if run.teacher.lineage.get("untrained")
-        else quality(network_upscaler(run.teacher.graph, run.teacher.weights), run.pairs)
-    )
+    teacher = run.teacher
+    teacher_quality: dict[str, float | None] = {"psnr_y": None, "ssim_y": None}
+    if not teacher.lineage.get("untrained"):
+        upscale = network_upscaler(teacher.graph, teacher.weights, threads=run.request.threads)
+        teacher_quality.update(quality(upscale, run.pairs))
     report = run_report.build(
         name=run.recipe.name,
         legs=history,
@@ -341,10 +361,10 @@ def _finish(
         budget=run.recipe.budget,
         student={**history[chosen], "bytes": run.folder.student.stat().st_size},
         teacher={
-            "name": run.request.teacher,
-            "params": counts.parameters(run.teacher.graph),
-            "macs_per_pixel": counts.macs_per_pixel(run.teacher.graph),
-            **(teacher_quality or {"psnr_y": None, "ssim_y": None}),
+            "name": Path(run.request.teacher).name,
+            "params": counts.parameters(teacher.graph),
+            "macs_per_pixel": counts.macs_per_pixel(teacher.graph),
+            **teacher_quality,
         },
         bicubic=quality(bicubic_upscaler(run.recipe.scale), run.pairs),
         held_out=[p.name for p in run.pairs],

@@ -78,7 +78,7 @@ def export_bundle(
 
     `precision` is auto (the device's), fp16 or fp32; fp32 leaves the fp16 files out. `tile`
     is the side of the fixed input in low-resolution pixels; None takes the device's. `photos`
-    is a folder of photographs for the golden tiles; None takes scikit-image's. `log` gets a
+    is a folder of photographs for the golden tiles; None takes shipped ones. `log` gets a
     line for each step. The same inputs give the same bytes.
 
     Raises `GateNotMet` when a file lost more than allowed: the bundle is there, and marked.
@@ -123,9 +123,9 @@ def _refuse_sparsity(wanted: str) -> None:
 
 def _refuse_foreign_folder(out: Path, yes: bool) -> None:
     """A folder is replaced as a whole, so with -y it must be a bundle or empty."""
-    refuse_overwrite(out, yes)
     if out.is_dir() and any(out.iterdir()) and not manifest.is_bundle(out):
         raise WouldOverwrite(f"{out} is a folder but no bundle; choose another with -o")
+    refuse_overwrite(out, yes)
 
 
 def _role(

@@ -67,9 +67,9 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
     that is missing, damaged, animated, larger than `max_pixels` or of another colour space.
     """
     if not path.is_file():
-        raise BadImage(
-            f"{path}: {'is a folder, not a picture' if path.is_dir() else 'no such file'}"
-        )
+        if path.is_dir():
+            raise BadImage(f"{path}: is a folder, not a picture; name its pictures: {path}/*.png")
+        raise BadImage(f"{path}: no such file")
     try:
         # Pillow warns of doubtful metadata; pixels that it doubts are errors.
         with path.open("rb") as file, warnings.catch_warnings():

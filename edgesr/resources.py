@@ -19,6 +19,11 @@ def zoo() -> Path:
     return Path(str(files("edgesr"))) / "models" / "zoo"
 
 
+def samples() -> Path:
+    """The folder of sample photographs."""
+    return Path(str(files("edgesr"))) / "samples"
+
+
 def presets() -> Path:
     """The folder of recipe presets (TOML)."""
     return Path(str(files("edgesr"))) / "training" / "presets"

@@ -51,7 +51,7 @@ class Failure:
 class Options:
     """How outputs are made: `tile` None is automatic, `fmt` None follows `out`, else PNG."""
 
-    out: Path | None = None  # a file, or a folder (one that exists, or with many pictures)
+    out: Path | None = None  # a file; a folder if it is one, has no suffix, or `many`
     tile: int | None = None
     fmt: str | None = None
     quality: int = 95
@@ -163,8 +163,8 @@ def output_path(source: Path, scale: int, options: Options) -> Path:
     out = options.out
     name = f"{source.stem}_x{scale}.{options.fmt or 'png'}"
     if out is None:
-        return source.with_name(name)
-    if options.many or out.is_dir():
+        return source.parent / name
+    if options.many or out.is_dir() or not (out.suffix or out.exists()):
         return out / name
     if options.fmt and image.SUFFIXES.get(out.suffix.lower()) != image.SUFFIXES["." + options.fmt]:
         raise BadImage(f"{out} does not end in .{options.fmt}: drop -f, or change the name")

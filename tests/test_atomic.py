@@ -91,6 +91,10 @@ def test_folders_and_devices_are_no_targets(tmp_path: Path) -> None:
         pass
     with pytest.raises(WriteFailed, match="not a folder"):
         write_bytes(tmp_path / "file" / "a.png", b"x")
+    with pytest.raises(WriteFailed, match="not a folder"):
+        write_bytes(tmp_path / "file" / "deeper" / "a.png", b"x")
+    with pytest.raises(WriteFailed, match="not a folder"), atomic_folder(tmp_path / "file" / "d"):
+        pass
     assert names(tmp_path) == ["file"]
 
 

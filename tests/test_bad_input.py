@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from edgesr.atomic import write_bytes
 from edgesr.cli.main import app
-from edgesr.errors import BadImage
+from edgesr.errors import BadImage, BadModel, Impossible
 from edgesr.graph.spec import Graph, Nearest
 from edgesr.image import Picture, encode, read, write
+from edgesr.runtime.ort import OrtRuntime
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
@@ -96,6 +97,75 @@ def test_one_line_and_nothing_written(
     assert reason in result.stderr
     assert result.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("name", "what"), [(".", "."), ("..", ".."), ("shots", "shots")])
+def test_a_folder_is_refused(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+) -> None:
+    (tmp_path / "shots").mkdir()
+    monkeypatch.chdir(tmp_path / "shots" if name == ".." else tmp_path)
+    result = CliRunner().invoke(app, ["upscale", name, "-m", str(model)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"edgesr: {what}: is a folder, not a picture; name its")
+
+
+def _onnx(path: Path, metadata: dict[str, str]) -> None:
+    """Somebody else's network: three numbers in, three out."""
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    ends = (value(name, onnx.TensorProto.FLOAT, [1, 3]) for name in ("x", "y"))
+    graph = onnx.helper.make_graph([node], "g", *([end] for end in ends))
+    made = onnx.helper.make_model(
+        graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)]
+    )
+    onnx.helper.set_model_props(made, metadata)
+    onnx.save(made, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (text, "it is no ONNX file or a damaged one: Protobuf parsing failed."),
+        (lambda p: _onnx(p, {}), "has no edgesr.scale and edgesr.halo metadata"),
+        (lambda p: _onnx(p, {"edgesr.scale": "4", "edgesr.halo": "3"}), "NCHW float32 'input'"),
+    ],
+    ids=["text", "foreign", "mislabelled"],
+)
+def test_models_that_are_none_of_ours(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    write(tmp_path / "a.png", Picture(PIXELS))
+    make(tmp_path / "m.onnx")
+    done = CliRunner().invoke(
+        app, ["upscale", str(tmp_path / "a.png"), "-m", str(tmp_path / "m.onnx")]
+    )
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"edgesr: {tmp_path / 'm.onnx'} ") and reason in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "m.onnx"]
+
+
+class _Failing:
+    """A session of onnxruntime that runs out of something."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def run(self, *_: object) -> None:
+        raise RuntimeError(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {self.reason}")
+
+
+def test_what_fails_inside_onnxruntime_is_ours_to_say(model: Path) -> None:
+    runtime = OrtRuntime(model)
+    batch = np.zeros((1, 3, 2, 5), np.float32)
+    runtime._session = _Failing("Failed to allocate memory for requested buffer of size 9")
+    with pytest.raises(Impossible, match=r"^5x2 pixels at once do not fit in memory"):
+        runtime.run(batch)
+    runtime._session = _Failing("Non-zero status code")
+    with pytest.raises(BadModel, match=r"^the model fails on 5x2 pixels: Non-zero status code$"):
+        runtime.run(batch)
 
 
 def test_one_pixel_works(tmp_path: Path, model: Path) -> None:

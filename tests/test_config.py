@@ -35,6 +35,9 @@ FULL = Outer('x "y"', Inner(3, ("a", "b")), 1.0, (Inner(1), Inner(2)), 7, (2, "b
 
 def test_dumps_then_loads_is_equal() -> None:
     assert config.loads(Outer, config.dumps(FULL), "t") == FULL
+    for name in ("a\\b", "tab\tline\r\n", "\x00\x1f\x7f\x80", "ü × 😀"):
+        odd = Outer(name, Inner(1))
+        assert config.loads(Outer, config.dumps(odd), "t") == odd
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,13 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
     for text, message in (
         ('name="a"\nstages=[]', "at least one"),
         ('name="a"\n[[stages]]\nkind="prune"\nsteps=1', "needs a budget"),
+        ('name="a"\nbudget="macs=9%"\n[[stages]]\nkind="prune"\nsteps=1', "first stage"),
+        ('name="a"\nwidths=[]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
+        ('name="a"\nwidths=[0, 8]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
+        ('name="a"\nclip=0.0\n[[stages]]\nkind="distill"\nsteps=1', "clip must be positive"),
+        ('name="a"\nscale=0\n[[stages]]\nkind="distill"\nsteps=1', "scale 2 to 8"),
+        ('name="a"\nseed=4294967296\n[[stages]]\nkind="distill"\nsteps=1', "seed 0 to"),
+        ('name="a"\n[[stages]]\nkind="distill"\nsteps=1\nwarmup=-1', "warmup"),
         ('name="a"\n[[stages]]\nkind="distil"\nsteps=1', "may be 'distill'"),
         ('name="a"\n[[stages]]\nkind="distill"\nsteps=0', "must be positive"),
         ('name="a"\n[student]\nwdith=3\n[[stages]]\nkind="distill"\nsteps=1', "mean 'width'"),

@@ -11,6 +11,8 @@ import pytest
 from edgesr.errors import BadImage
 from edgesr.resize import downscale_bicubic
 from edgesr.training import data
+from edgesr.training.samples import NAMES, sample_folder
+from edgesr.training.validate import held_out
 
 SCALE = 4
 
@@ -107,9 +109,66 @@ def test_the_split_holds_out_every_nth_and_always_one() -> None:
         data.split(paths[:1], 4)
 
 
+def test_the_samples_are_photographs_and_leave_the_demos_unseen_ones_out(tmp_path: Path) -> None:
+    folder = sample_folder(tmp_path / "samples")
+    names = {p.stem for p in data.photographs(folder)}
+    assert names == set(NAMES)
+    assert not names & {"astronaut", "chelsea", "motorcycle_right"}
+    stamp = folder.stat().st_mtime_ns
+    assert sample_folder(folder).stat().st_mtime_ns == stamp
+
+
 def test_exclusion_and_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     assert len(data.photographs(folder, ["c*", "grey.png"])) == 2
     with pytest.raises(BadImage, match="leaving out"):
         data.photographs(folder, ["*"])
     with pytest.raises(BadImage):
         data.photographs(tmp_path / "none")
+
+
+def test_a_damaged_cache_is_one_line_that_names_the_folder(folder: Path) -> None:
+    paths = data.photographs(folder)
+    pack = data.open_pack(paths, SCALE)
+    cached = pack.folder / "teacher-x.bin"
+    cached.write_bytes(b"short")
+    with pytest.raises(BadImage, match=r"teacher-x\.bin: damaged cache .* delete it"):
+        pack.cache_teacher("x", lambda lr: lr)
+    with (pack.folder / "hr.bin").open("ab") as f:
+        f.write(b"more")
+    with pytest.raises(BadImage, match=f"{pack.folder}: damaged cache .* delete that folder"):
+        data.open_pack(paths, SCALE)
+    (pack.folder / "lr.bin").unlink()
+    with pytest.raises(BadImage, match="delete that folder"):
+        data.open_pack(paths, SCALE)
+
+
+def test_pictures_smaller_than_a_patch_are_left_out_or_shrink_it(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+    sides = {e.name: min(e.height, e.width) for e in pack.entries}
+    assert sides["grey.png"] == 22
+    some = data.Batches(pack, patch=30, batch=1, seed=0, teacher=False)
+    assert "grey.png" not in {e.name for e in some.entries}
+    assert len(some.entries) == 4
+    all_small = data.Batches(pack, patch=64, batch=1, seed=0, teacher=False)
+    assert all_small.patch == max(sides.values())
+    assert all_small[0].lr.shape == (1, 3, all_small.patch, all_small.patch)
+
+
+def test_held_out_pictures_that_cannot_be_measured_are_left_out(folder: Path) -> None:
+    small, flat = folder / "small.png", folder / "flat.png"
+    cv2.imwrite(str(small), np.arange(31 * 80 * 3).reshape(31, 80, 3) % 251)
+    cv2.imwrite(str(flat), np.full((64, 64, 3), 77, np.uint8))
+    tiny = folder / "tiny.png"
+    cv2.imwrite(str(tiny), np.zeros((3, 3, 3), np.uint8))
+    good = folder / "coffee.png"
+    assert [p.name for p in held_out([flat, good, small, tiny], SCALE)] == ["coffee.png"]
+    with pytest.raises(BadImage, match=r"\(flat.png, small.png, tiny.png\)"):
+        held_out([flat, small, tiny], SCALE)
+
+
+def test_deep_pictures_are_rounded_to_8_bit(folder: Path, tmp_path: Path, photograph) -> None:
+    pixels = photograph("coffee")[:64, :64]
+    deep = tmp_path / "deep.png"
+    cv2.imwrite(str(deep), pixels[:, :, ::-1].astype(np.uint16) * 257)
+    pack = data.open_pack([deep], SCALE)
+    np.testing.assert_array_equal(pack.hr(pack.entries[0]), pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +317,16 @@ def test_golden_tiles_come_from_the_given_photographs(
     tile = np.load(out / case.input)
     top, left = (picture.shape[0] - TILE) // 2, (picture.shape[1] - TILE) // 2
     np.testing.assert_array_equal(tile, picture[top : top + TILE, left : left + TILE])
+
+
+def test_without_scikit_image_the_bundled_photograph_gives_golden_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)  # importing it raises ImportError
+    pictures = photographs.load(None)
+    assert [p.shape for p in pictures] == [(300, 451, 3)]
+    tiles = photographs.crops(pictures, 256, 256, 3)  # the largest tile of our devices
+    assert len({t.tobytes() for t in tiles}) == 3
 
 
 def test_crops_want_photographs_that_are_large_enough() -> None:

@@ -15,7 +15,7 @@ from edgesr.graph import counts
 from edgesr.graph.hint import hint_layer
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.reach import halo, reach
-from edgesr.graph.spec import INPUT, Add, Conv, Graph, PixelShuffle
+from edgesr.graph.spec import INPUT, Add, Conv, Graph, Multiply, PixelShuffle
 from edgesr.models.rrdb import rrdb
 from edgesr.models.span import span
 from edgesr.models.srresnet import srresnet
@@ -159,6 +159,10 @@ def test_hint_is_the_last_tensor_before_enlarging(graph: Graph, hint: int) -> No
         ((Conv("a", (INPUT,), 3, 2),), "odd"),
         ((PixelShuffle("a", (INPUT,), 2),), "do not split"),
         ((Conv("a", (INPUT,), 8, 3), Add("b", ("a", INPUT))), "channels"),
+        ((Conv("a", (), 8, 3),), "cannot have 0 inputs"),
+        ((Conv("a", (INPUT, INPUT), 8, 3),), "cannot have 2 inputs"),
+        ((Add("a", (INPUT,)),), "cannot have 1 inputs"),
+        ((Multiply("a", (INPUT, INPUT, INPUT)),), "cannot have 3 inputs"),
     ],
 )
 def test_a_graph_that_makes_no_sense_is_refused(layers: tuple, message: str) -> None:
@@ -179,6 +183,15 @@ def test_bad_json_and_bad_weights_are_refused_in_one_line() -> None:
         graph.check_weights({**weights, "b.weight": weights["c.weight"]})
     with pytest.raises(BadModel, match="unknown weights"):
         graph.check_weights({**weights, "zzz": weights["c.weight"]})
+
+
+def test_weights_too_large_for_fp16_are_refused() -> None:
+    graph = student(width=4, depth=1)
+    weights = random_weights(graph)
+    weights["body0.weight"][0, 0, 0, 0] = 70_000.0
+    to_onnx(graph, weights)
+    with pytest.raises(BadModel, match=r"'body0\.weight' holds values above 65504"):
+        to_onnx(graph, weights, precision="fp16")
 
 
 def test_wrong_onnx_is_refused_in_one_line(tmp_path) -> None:

@@ -84,7 +84,7 @@ FIND = """
 import json
 from edgesr import resources
 print(json.dumps([str(resources.folder("devices")), str(resources.folder("export")),
-                  str(resources.zoo()), str(resources.presets())]))
+                  str(resources.zoo()), str(resources.presets()), str(resources.samples())]))
 """
 
 
@@ -93,11 +93,12 @@ def found_by(python: Path, cwd: Path, **environment: str) -> list[Path]:
 
 
 def assert_same_data(folders: list[Path]) -> None:
-    devices, export, zoo, presets = folders
+    devices, export, zoo, presets, samples = folders
     assert tree(devices) == tree(ROOT / "devices")
     assert tree(export) == tree(ROOT / "export")
     assert tree(zoo) == tree(ROOT / "edgesr/models/zoo")
     assert tree(presets) == tree(ROOT / "edgesr/training/presets")
+    assert tree(samples) == tree(ROOT / "edgesr/samples")
 
 
 def test_the_folders_hold_what_they_should() -> None:
@@ -106,6 +107,9 @@ def test_the_folders_hold_what_they_should() -> None:
     zoo = tree(ROOT / "edgesr/models/zoo")
     assert {Path(name).suffix for name in zoo} >= {".onnx", ".safetensors"}
     assert any(name.endswith(".toml") for name in tree(ROOT / "edgesr/training/presets"))
+    samples = tree(ROOT / "edgesr/samples")
+    assert set(samples) == {"README.md", "chelsea.jpg"}
+    assert sum(map(len, samples.values())) < 100_000  # every wheel carries them
 
 
 def test_the_wheel_is_the_package_and_its_data_and_nothing_else(wheel: Path) -> None:

@@ -12,7 +12,7 @@ from edgesr.errors import BadConfig
 from edgesr.graph import counts
 from edgesr.graph.groups import prune_groups, remove_units, zero_units
 from edgesr.graph.onnx import to_onnx
-from edgesr.graph.spec import Conv
+from edgesr.graph.spec import INPUT, Activation, Affine, Conv, Graph
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.pruning.budget import parse_budget
@@ -58,6 +58,19 @@ def test_groups_of_srresnet_cover_trunk_skips_and_pixel_shuffles() -> None:
 def test_students_picture_channels_are_never_pruned() -> None:
     for group in prune_groups(student(8, 3)):
         assert not {"tail", "anchor"} & {name for name, _ in group.producers}
+
+
+def test_channels_that_do_not_stay_zero_are_never_pruned() -> None:
+    """relu(0 - 1) + 1 is 1: without such a channel the next convolution would read 0."""
+    for fn in ("relu", "clip", "leaky_relu"):
+        graph = Graph("odd", (
+            Conv("a", (INPUT,), 4, 3),
+            Affine("down", ("a",), shift=(-1.0,)),
+            Activation("cut", ("down",), fn, high=6.0),
+            Affine("up", ("cut",), shift=(1.0,)),
+            Conv("b", ("up",), 3, 3),
+        ))  # fmt: skip
+        assert prune_groups(graph) == ()
 
 
 def test_prune_to_reaches_the_budget_at_allowed_widths() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,7 @@ from edgesr.upscale import (
 )
 
 RNG = np.random.default_rng(11)
+_WHERE_TELEMETRY_LOOKS = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"}
 
 
 class Nearest:
@@ -181,6 +185,9 @@ def test_output_names(tmp_path: Path) -> None:
     assert output_path(source, 4, Options(out=Path("b.jpg"))) == Path("b.jpg")
     assert output_path(source, 4, Options(out=Path("b.jpeg"), fmt="jpg")) == Path("b.jpeg")
     assert output_path(source, 4, Options(out=tmp_path)) == tmp_path / "photo.of.me_x4.png"
+    assert output_path(source, 4, Options(out=Path("new"))) == Path("new/photo.of.me_x4.png")
+    (tmp_path / "old").write_text("")  # a file, so it is no folder to write into
+    assert output_path(source, 4, Options(out=tmp_path / "old")) == tmp_path / "old"
     new = Options(out=tmp_path / "new", many=True)
     assert output_path(source, 4, new) == tmp_path / "new" / "photo.of.me_x4.png"
 
@@ -283,6 +290,20 @@ def test_command_prints_only_json(tmp_path: Path, nearest_onnx: Path) -> None:
     assert json.loads(out)["failed"] == []
     assert "in.png" in err  # progress, since there is more than one tile
     assert (tmp_path / "out.webp").is_file()
+
+
+def test_onnxruntime_neither_keeps_nor_sends_usage_data(tmp_path: Path, nearest_onnx: Path) -> None:
+    """It would lay a database down in the user's cache before it sends anything."""
+    write(tmp_path / "in.png", Picture(noise(2, 2, 3)))
+    home = tmp_path / "home"
+    home.mkdir()
+    left = {k: v for k, v in os.environ.items() if k not in _WHERE_TELEMETRY_LOOKS}
+    subprocess.run(
+        [sys.executable, "-m", "edgesr", "upscale", tmp_path / "in.png", "-m", nearest_onnx],
+        env=left | {"HOME": str(home)},
+        check=True,
+    )
+    assert list(home.rglob("*")) == []
 
 
 def test_command_wrong_usage(tmp_path: Path, nearest_onnx: Path) -> None:

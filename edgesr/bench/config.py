@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgesr.errors import BadConfig
 
+DEFAULT_TEACHER = "srgan"
 REPETITIONS = 5
 MIN_DURATION_S = 1.0
 MAX_SIDE = 8192
@@ -18,12 +19,13 @@ class BenchConfig:
 
     `width` and `height` are low-resolution pixels. `duration_s` is for the timed calls of all
     networks together; a slow network may overrun it, since each gets five calls at least.
+    `teacher` None is `DEFAULT_TEACHER`, or none where packages that make it are not installed.
     `quality` is a folder of originals for PSNR and SSIM. `power` measures energy if there is
     a meter, `require_power` fails without one. `threads` None: the runtime's choice.
     """
 
     models: tuple[str, ...] = ("balanced",)
-    teacher: str = "srgan"
+    teacher: str | None = None
     width: int = 320
     height: int = 180
     duration_s: float = 20.0
@@ -34,7 +36,7 @@ class BenchConfig:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        names = (self.teacher, *self.models)
+        names = self.names
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise BadConfig(f"'{twice[0]}' is named twice; compare different models")
@@ -46,6 +48,11 @@ class BenchConfig:
             raise BadConfig("at least one repetition is needed")
         if self.threads is not None and self.threads < 1:
             raise BadConfig("--threads: at least 1")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The teacher, then the students."""
+        return (self.teacher or DEFAULT_TEACHER, *self.models)
 
     @property
     def measures_power(self) -> bool:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.errors import Impossible
+from edgesr import resources
 from edgesr.image import load_folder, read_rgb8
-
-_PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
-COUNT = len(_PHOTOGRAPHS)
 
 
 @dataclass(frozen=True)
@@ -30,24 +25,14 @@ class Frames:
         return [np.ascontiguousarray(_planes(p)) for p in self.pictures]
 
 
-def load_frames(width: int, height: int, folder: Path | None) -> Frames:
-    """Up to four photographs, scaled until they cover `width` × `height`, then cut from the middle.
+def load_frames(width: int, height: int) -> Frames:
+    """The bundled photograph, scaled until it covers `width` × `height`, its middle cut out.
 
-    They are those of scikit-image if it is installed (only its files are read), else the first
-    of `folder`. Raises `Impossible` when there are neither, `BadImage` for a damaged one.
+    Every machine runs on the same one, whatever is installed there, so that times compare.
     """
-    paths, source = _sample_photographs(), "scikit-image's photographs"
-    if not paths and folder is not None:
-        inner = folder / "HR"
-        paths = load_folder(inner if inner.is_dir() else folder)[:COUNT]
-        source = f"photographs of {folder.name}"
-    if not paths:
-        raise Impossible(
-            "bench needs photographs to run on: give a folder with --quality DIR, "
-            "or pip install scikit-image"
-        )
+    paths = load_folder(resources.samples())
     pictures = tuple(cover(read_rgb8(p), width, height) for p in paths)
-    return Frames(pictures, tuple(p.stem for p in paths), source)
+    return Frames(pictures, tuple(p.stem for p in paths), "the bundled photograph")
 
 
 def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -63,12 +48,3 @@ def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 
 def _planes(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.divide(picture.transpose(2, 0, 1)[None], np.float32(255), dtype=np.float32)
-
-
-def _sample_photographs() -> list[Path]:
-    found = importlib.util.find_spec("skimage")  # finds the folder without importing it
-    if found is None or not found.submodule_search_locations:
-        return []
-    data = Path(found.submodule_search_locations[0]) / "data"
-    paths = [data / f"{name}{end}" for name in _PHOTOGRAPHS for end in (".png", ".jpg")]
-    return [p for p in paths if p.is_file()]

@@ -18,7 +18,7 @@ from edgesr.bench.config import BenchConfig
 from edgesr.bench.frames import Frames, load_frames
 from edgesr.bench.subjects import UNTRAINED, Subject
 from edgesr.bench.timing import Clock, Lane, WarmUp, run_turn, turns, warm_up
-from edgesr.errors import BadModel, Impossible
+from edgesr.errors import BadModel, Impossible, MissingExtra
 from edgesr.image import load_folder
 from edgesr.power.energy import Window
 from edgesr.power.find import find_meter
@@ -56,7 +56,7 @@ class Tools:
     """What a benchmark reaches the world through; tests put other ones in their places."""
 
     find: Callable[..., Subject] = subjects.find
-    frames: Callable[[int, int, Path | None], Frames] = load_frames
+    frames: Callable[[int, int], Frames] = load_frames
     memory: Callable[[Path, int, int, int | None], dict[str, Any]] = memory.measure
     meter: Callable[[], Meter | NoMeter] = find_meter
     sampler: Callable[[Meter], AbstractContextManager[Trace]] = Sampler
@@ -70,14 +70,14 @@ def bench(config: BenchConfig, *, score: Score | None = None, tools: Tools | Non
     """Measure what `config` asks for; the report of docs/report-schema.md.
 
     `score` measures quality on `config.quality`. Raises `Impossible` when power is required
-    and there is no meter, or no photograph to run on; `BadModel`, `UnknownName`, `BadImage`.
+    and there is no meter; `BadModel`, `UnknownName`, `BadImage`.
     """
     tools = tools or Tools()
     with tempfile.TemporaryDirectory(prefix="edgesr-bench-") as scratch, ExitStack() as stack:
         meter = tools.meter() if config.measures_power else None
         run = _Run(config, score, tools, meter, stack)
         if config.require_power and isinstance(run.meter, NoMeter):
-            raise Impossible(f"{run.meter.reason}. {run.meter.fix}")
+            raise Impossible(f"{run.meter.reason}; {run.meter.fix}")
         run.prepare(Path(scratch))
         record = run.record()
     # Through the text and back: what is reported is what a replay would read.
@@ -94,22 +94,28 @@ class _Run:
     subjects: list[Subject] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     origin_s: float = 0.0
+    no_teacher: str = ""  # why there is none
 
     def prepare(self, scratch: Path) -> None:
         """Find the networks and their inputs; nothing is measured yet."""
         c = self.config
         if c.quality is not None:
             load_folder(c.quality / "HR" if (c.quality / "HR").is_dir() else c.quality)
-        self.frames = self.tools.frames(c.width, c.height, c.quality)
+        self.frames = self.tools.frames(c.width, c.height)
         with progress(len(c.models) + 1, "bench: reading models") as bar:
-            names = (c.teacher, *c.models)
-            for name, label in zip(names, subjects.labels(names), strict=True):
+            for name, label in zip(c.names, subjects.labels(c.names), strict=True):
                 bar.note(label)
-                role = "teacher" if name == c.teacher else "student"
+                role = "teacher" if name == c.names[0] else "student"
                 size = {"width": c.width, "height": c.height}
-                found = self.tools.find(name, role, **size, threads=c.threads, scratch=scratch)
-                self.subjects.append(replace(found, name=label))
                 bar.advance()
+                try:
+                    found = self.tools.find(name, role, **size, threads=c.threads, scratch=scratch)
+                except MissingExtra as e:
+                    if role == "student" or c.teacher is not None:
+                        raise
+                    self.no_teacher = str(e)
+                    continue
+                self.subjects.append(replace(found, name=label))
 
     def record(self) -> dict[str, Any]:
         """Measure everything; the record without its derived figures."""
@@ -133,6 +139,7 @@ class _Run:
             "schema": SCHEMA,
             "created_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "settings": self._settings(),
+            **({"no_teacher": self.no_teacher} if self.no_teacher else {}),
             "conditions": {"before": before, "after": after},
             "inputs": {"source": self.frames.source, "pictures": list(self.frames.names)},
             "models": [self._model(*row) for row in rows],

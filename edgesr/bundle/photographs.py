@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.errors import BadImage, Impossible
+from edgesr import resources
+from edgesr.errors import BadImage
 
 Tile = NDArray[np.uint8]
 SHIPPED = ("astronaut", "coffee", "chelsea")  # inside scikit-image's wheel, CC0
@@ -15,20 +16,19 @@ MOST = 8  # of the pictures of a folder
 
 
 def load(folder: Path | None) -> list[Tile]:
-    """Photographs as HWC uint8 RGB: those of `folder`, else those that scikit-image ships.
+    """Photographs as HWC uint8 RGB: those of `folder`, else scikit-image's, else the bundled one.
 
-    Raises `BadImage` for a folder without pictures, `Impossible` without scikit-image.
+    Raises `BadImage` for a folder without pictures.
     """
-    if folder is not None:
-        from edgesr.image import load_folder, read_rgb8
+    from edgesr.image import load_folder, read_rgb8
 
+    if folder is None:
+        try:
+            from skimage import data
+        except ImportError:
+            folder = resources.samples()
+    if folder is not None:
         return [read_rgb8(path) for path in load_folder(folder)[:MOST]]
-    try:
-        from skimage import data
-    except ImportError as e:
-        raise Impossible(
-            "golden tiles are cut from photographs: give --golden DIR, or pip install scikit-image"
-        ) from e
     return [np.asarray(getattr(data, name)(), np.uint8) for name in SHIPPED]
 
 

@@ -59,8 +59,11 @@ def _jetpack(profile: DeviceProfile) -> list[str]:
              "|---|---|---|---|---|"]  # fmt: skip
     for row in profile.jetpack:
         typed = int(row.tensorrt.split(".")[0]) >= 10
-        takes = "*.fp16.onnx, strongly typed" if typed else "*.fp32.onnx and the flag FP16"
-        lines.append(f"| {row.version} | {row.l4t} | {row.tensorrt} | {takes} | {row.python} |")
+        takes = "`*.fp16.onnx`, strongly typed" if typed else "`*.fp32.onnx` and the flag FP16"
+        doubt = " (unverified)" if row.source.startswith("unverified") else ""
+        lines.append(
+            f"| {row.version} | {row.l4t} | {row.tensorrt}{doubt} | {takes} | {row.python} |"
+        )
     return lines
 
 

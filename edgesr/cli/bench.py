@@ -20,7 +20,8 @@ Models = Annotated[
     typer.Argument(metavar="MODEL", help="Students: names or files; default: balanced."),
 ]
 Teacher = Annotated[
-    str, typer.Option("--teacher", metavar="T", help="What they are compared with.")
+    str | None,
+    typer.Option("--teacher", metavar="T", help="What they are compared with; default: srgan."),
 ]
 Power = Annotated[
     bool, typer.Option("--power", help="Measure energy too, if this machine has a meter.")
@@ -58,7 +59,7 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")
 
 def bench(
     models: Models = None,
-    teacher: Teacher = "srgan",
+    teacher: Teacher = None,
     power: Power = False,
     require_power: RequirePower = False,
     size: Size = "320x180",
@@ -76,6 +77,8 @@ def bench(
 
     if replay is not None and models:
         raise typer.BadParameter("--replay measures nothing; name no models", param_hint="MODEL")
+    if [json_file, html_file, md_file].count(_STDOUT) > 1:
+        raise typer.BadParameter("only one of --json, --html and --md may print on stdout")
     for path in (json_file, html_file, md_file):
         if path is not None and path != _STDOUT:
             refuse_overwrite(path, yes)
@@ -117,11 +120,12 @@ def _measure(size: str, **asked: Any) -> Report:
 def _write(report: Report, json_file: Path | None, html: Path | None, md: Path | None) -> None:
     from edgesr.report import dumps, to_html, to_markdown, write
 
-    if json_file == _STDOUT:
-        typer.echo(dumps(report), nl=False)
+    forms = ((json_file, dumps), (html, to_html), (md, to_markdown))
+    piped = [form for path, form in forms if path == _STDOUT]
+    if piped:
+        typer.echo(piped[0](report), nl=False)
     else:
         _show(report)
-    forms = ((json_file, dumps), (html, to_html), (md, to_markdown))
     for path, form in forms:
         if path is not None and path != _STDOUT:
             write(path, form(report))
@@ -139,5 +143,6 @@ def _show(report: Report) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_PLAIN_WIDTH)
     console.print(to_table(report))
+    console.print()
     for note in notes(report):
         console.print(Text(f"· {note}"))

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgesr.errors import BadConfig
+from edgesr.errors import BadConfig, GateNotMet
 
 
 def compress(
+    ctx: typer.Context,
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe file (TOML); or use --preset.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="A recipe that ships: smoke, balanced.")] = "balanced",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships: smoke, balanced.  [default: balanced; smoke without --data]"
+        ),
+    ] = None,
     teacher: Annotated[
         str, typer.Option(help="What to distil from: span, a .safetensors or a .pth file.")
     ] = "span",
-    data: Annotated[Path | None, typer.Option(help="Folder of photographs to train on.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs to train on.  [default: a few samples]"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/PRESET]")] = None,
     budget: Annotated[
         str, typer.Option(help="What must remain: macs=25%, params=50k, bytes=300k.")
@@ -33,7 +44,7 @@ def compress(
     max_minutes: Annotated[
         float | None, typer.Option(help="Shorten the recipe to fit.", min=0.1)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", min=0, max=2**32 - 1)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.", min=0)] = 0,
     as_json: Annotated[
@@ -41,30 +52,80 @@ def compress(
     ] = False,
 ) -> None:
     """Distil a teacher into a small student and prune it."""
+    _refuse_ignored(ctx)
     from edgesr import extras
 
     extras.need_torch("compress")
     from edgesr import compress as verb
+    from edgesr.training.data import cache_root
     from edgesr.training.run import Request
+    from edgesr.training.samples import sample_folder
 
     def say(text: str) -> None:
         typer.echo(text, err=True)
 
     if resume is not None:
-        result = verb.resume(resume, say=say)
-    else:
-        chosen = verb.load_recipe_for(recipe or preset, budget=budget, seed=seed)
-        if data is None:
-            raise BadConfig("compress needs --data DIR: a folder of photographs to train on")
-        if device not in ("cpu", "cuda"):
-            raise BadConfig(f"no device '{device}'; cpu or cuda")
-        request = Request(teacher, str(data.resolve()), max_drop, device, threads)
-        folder = out or Path("runs") / chosen.name
-        result = verb.compress(chosen, request, folder, max_minutes=max_minutes, say=say)
-    if as_json:
-        typer.echo(json.dumps(result.report))
+        with _ending(resume, as_json):
+            verb.resume(resume, say=say)
         return
-    _print(result.report, result.student)
+    name = recipe or preset or ("smoke" if data is None else "balanced")
+    chosen = verb.load_recipe_for(name, budget=budget, seed=seed)
+    if data is None:
+        data = sample_folder(cache_root() / "samples")
+        say("no --data: training on the few sample photographs of scikit-image")
+    if device not in ("cpu", "cuda"):
+        raise BadConfig(f"no device '{device}'; cpu or cuda")
+    request = Request(_anchored(teacher), str(data.resolve()), max_drop, device, threads)
+    folder = out or Path("runs") / chosen.name
+    with _ending(folder, as_json):
+        verb.compress(chosen, request, folder, max_minutes=max_minutes, say=say)
+
+
+def _refuse_ignored(ctx: typer.Context) -> None:
+    """Exit 2 for what was given and would do nothing, rather than leave it out silently."""
+    given = [
+        p.opts[0]
+        for p in ctx.command.params
+        if p.name and (source := ctx.get_parameter_source(p.name)) and source.name == "COMMANDLINE"
+    ]
+    if "--resume" in given and (extra := sorted(set(given) - {"--resume", "--json"})):
+        raise typer.BadParameter(
+            f"--resume goes on with what the run was asked; leave out {', '.join(extra)}"
+        )
+    if {"recipe", "--preset"} <= set(given):
+        raise typer.BadParameter("give a recipe file or --preset, not both")
+
+
+def _anchored(teacher: str) -> str:
+    """`teacher`, absolute if it is a path: a run may be resumed from another folder."""
+    from edgesr.models.find import describe, describe_teachers
+
+    names = {m.name for m in (*describe(), *describe_teachers())}
+    path = Path(teacher).expanduser()
+    return str(path.resolve()) if teacher not in names and path.exists() else teacher
+
+
+@contextmanager
+def _ending(run: Path, as_json: bool) -> Iterator[None]:
+    """Show the report however the run ends, a missed gate too; say how to go on with it."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        if (run / "manifest.json").is_file():
+            raise KeyboardInterrupt(f"edgesr compress --resume {run} goes on") from e
+        raise
+    except GateNotMet:
+        _show(run, as_json)
+        raise
+    _show(run, as_json)
+
+
+def _show(run: Path, as_json: bool) -> None:
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print(report, run / "student.safetensors")
 
 
 def _print(report: dict[str, object], student: Path) -> None:

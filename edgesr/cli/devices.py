@@ -34,7 +34,9 @@ def list_devices(
 @devices.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A target, as `devices` lists it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the profile as JSON.")
+    ] = False,
 ) -> None:
     """What is known about a target, each fact with its source."""
     from edgesr import device

@@ -14,7 +14,7 @@ def export(
         str, typer.Option("--target", help="The device; `edgesr devices` lists them.")
     ],
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Bundled model, .safetensors, .pth or run.")
+        str, typer.Argument(metavar="MODEL", help="Bundled model, .safetensors, .pth or run.")
     ] = "balanced",
     teacher: Annotated[str, typer.Option("--teacher", help="What to compare with.")] = "srgan",
     no_teacher: Annotated[
@@ -32,7 +32,7 @@ def export(
     ] = None,
     golden: Annotated[
         Path | None,
-        typer.Option("--golden", help="Photographs for the golden tiles; default: scikit-image's."),
+        typer.Option("--golden", help="Photographs for the golden tiles; default: shipped ones."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Default: bundle-<model>-<target>.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import edgesr
 from edgesr.cli.bench import bench
@@ -17,13 +17,23 @@ from edgesr.cli.export import export
 from edgesr.cli.models import models
 from edgesr.cli.upscale import upscale
 from edgesr.cli.verify import verify
-from edgesr.errors import EdgeSRError
+from edgesr.errors import EdgeSRError, Impossible
 
 INTERRUPTED = 130
 
 
+class _Command(TyperCommand):
+    """Shows flags in help without a type: `--json <bool>` reads as if a value had to follow."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _untyped(super().get_params(ctx))
+
+
 class _Group(TyperGroup):
     """Ends every command the documented way, whoever calls it."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _untyped(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,9 +41,19 @@ class _Group(TyperGroup):
         except EdgeSRError as e:
             typer.echo(f"edgesr: {e}", err=True)
             raise typer.Exit(e.exit_code) from e
+        except MemoryError as e:
+            typer.echo("edgesr: not enough memory; take smaller pictures or tiles", err=True)
+            raise typer.Exit(Impossible.exit_code) from e
         except KeyboardInterrupt as e:
-            typer.echo("edgesr: interrupted", err=True)
+            typer.echo(f"edgesr: interrupted{f'; {e}' if str(e) else ''}", err=True)
             raise typer.Exit(INTERRUPTED) from e
+
+
+def _untyped(params: Any) -> Any:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
 
 app = typer.Typer(
@@ -45,8 +65,8 @@ app = typer.Typer(
     "export it, measure it, use it.",
 )
 for command in (compress, export, bench, upscale, evaluate, verify, models, doctor):
-    app.command()(command)
-app.add_typer(devices, name="devices")
+    app.command(cls=_Command)(command)
+app.add_typer(devices, name="devices", cls=_Group)
 
 
 def _version(wanted: bool) -> None:

@@ -35,16 +35,19 @@ def _print(bundled: list[ModelInfo], teachers: list[ModelInfo]) -> None:
     table.add_column("model", no_wrap=True)
     for title in ("scale", "parameters", "MACs 320x180", "halo"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("kind", no_wrap=True)
     for kind, group in (("bundled", bundled), ("teacher", teachers)):
         for model in group:
-            about = ", ".join(text for text in (kind, model.about) if text)
             table.add_row(
                 f"{escape(model.name)}{' (default)' if model.default else ''}",
                 f"x{model.scale}",
                 f"{model.params / 1e3:,.1f} k",
                 f"{model.macs_320x180 / 1e9:,.2f} G",
                 f"{model.halo} px",
-                escape(about),
+                kind,
             )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for model in [*bundled, *teachers]:
+        if model.about:
+            console.print(f"{escape(model.name)}: {escape(model.about)}", soft_wrap=True)

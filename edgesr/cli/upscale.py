@@ -24,7 +24,7 @@ class Format(str, Enum):
 
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT...", help="Pictures: PNG, JPEG, WebP, BMP, TIFF.")
+    list[Path], typer.Argument(metavar="INPUT", help="Pictures: PNG, JPEG, WebP, BMP, TIFF.")
 ]
 Out = Annotated[
     Path | None,

@@ -35,16 +35,3 @@ def macs_per_pixel(graph: Graph) -> int:
 def macs(graph: Graph, height: int, width: int) -> int:
     """MACs for one input of `height` × `width` low-resolution pixels."""
     return macs_per_pixel(graph) * height * width
-
-
-def activation_floats_per_pixel(graph: Graph) -> int:
-    """Floats per input pixel of the two largest tensors alive together, a lower bound.
-
-    The largest producer and its largest input: what a runtime that reuses buffers needs
-    at the least. Used to choose tiles; never reported as a measurement.
-    """
-
-    def floats(name: str) -> int:
-        return graph.channels[name] * graph.sizes[name] ** 2
-
-    return max(floats(x.name) + sum(floats(i) for i in x.inputs) for x in graph.layers)

@@ -117,7 +117,7 @@ def _pass_on(layer: Layer, inputs: list[list[int]], ties: _Ties) -> list[int]:
 def prune_groups(graph: Graph) -> tuple[Group, ...]:
     """The groups that may be pruned, in order of their first convolution.
 
-    Left out: units tied to the picture's own channels, and units that a layer turns from
+    Left out: units tied to the picture's own channels, and units that a layer may turn from
     zero into something else before a convolution reads them (removal would then differ
     from zeroing).
     """
@@ -151,12 +151,16 @@ def _not_zero_preserving(graph: Graph, channels: Channels) -> set[int]:
 
 def _of_zero(layer: Layer, inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     x = inputs[0]
-    y: NDArray[np.float64] = x  # pixel repetition and activations with f(0) = 0
+    y: NDArray[np.float64] = x  # pixel repetition
     match layer:
         case Conv():
             y = np.zeros(layer.out)
         case Activation(fn="sigmoid"):
             y = 1 / (1 + np.exp(-x))
+        case Activation():
+            # The others keep zero. What became of anything else is not known here, and NaN
+            # stays so through all that follows: such a unit is never taken for zero.
+            y = np.where(x == 0, 0.0, np.nan)
         case Affine():
             y = x * np.array(layer.gain) + np.array(layer.shift)
         case Add():

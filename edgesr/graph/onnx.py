@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.errors import MissingExtra
+from edgesr.errors import BadModel, MissingExtra
 from edgesr.graph.reach import halo
 from edgesr.graph.spec import (
     INPUT,
@@ -52,7 +52,8 @@ def to_onnx(
     Input `input` is 1×3×H×W float32 RGB in [0, 1], output `output` is 1×3×sH×sW float32.
     `shape` fixes (H, W); None leaves batch, H and W open. `metadata` is added to the
     `edgesr.name`, `edgesr.scale` and `edgesr.halo` that every file carries.
-    Raises `MissingExtra` without the onnx package, `BadModel` for weights that do not fit.
+    Raises `MissingExtra` without the onnx package, `BadModel` for weights that do not fit
+    the graph, or float16.
     """
     try:
         import onnx
@@ -123,7 +124,11 @@ class _Writer:
         value = self.weights[name]
         if shape:
             value = value.reshape(shape)
-        return self.constant(name, value.astype(self.dtype))
+        with np.errstate(over="ignore"):
+            typed = value.astype(self.dtype)
+        if self.dtype is np.float16 and bool((np.isinf(typed) & np.isfinite(value)).any()):
+            raise BadModel(f"'{name}' holds values above 65504: write this network in fp32")
+        return self.constant(name, typed)
 
     def scalar(self, name: str, value: float) -> str:
         return self.constant(name, np.array(value, self.dtype))

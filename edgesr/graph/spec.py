@@ -139,8 +139,9 @@ class Graph:
             if layer.name in channels:
                 raise BadModel(f"network '{self.name}': two layers are named '{layer.name}'")
             missing = [i for i in layer.inputs if i not in channels]
-            if missing or not layer.inputs:
+            if missing:
                 raise BadModel(f"network '{self.name}': '{layer.name}' reads unknown {missing}")
+            _check_inputs(layer)
             channels[layer.name] = _channels_out(layer, [channels[i] for i in layer.inputs])
             sizes[layer.name] = _size_out(layer, [sizes[i] for i in layer.inputs])
         object.__setattr__(self, "_channels", channels)
@@ -169,13 +170,6 @@ class Graph:
     def convs(self) -> tuple[Conv, ...]:
         """The convolutions, in order."""
         return tuple(x for x in self.layers if isinstance(x, Conv))
-
-    def layer(self, name: str) -> Layer:
-        """The layer of that name; KeyError if there is none."""
-        for x in self.layers:
-            if x.name == name:
-                return x
-        raise KeyError(name)
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight this graph needs."""
@@ -233,6 +227,13 @@ def _layer_from(d: dict[str, Any]) -> Layer:
         raise BadModel(f"unknown activation '{d.get('fn')}'")
     layer: Layer = _KINDS[kind](**d)
     return layer
+
+
+def _check_inputs(layer: Layer) -> None:
+    count, two = len(layer.inputs), isinstance(layer, Add | Multiply)
+    fits = count >= 1 if isinstance(layer, Concat) else count == (2 if two else 1)
+    if not fits:
+        raise BadModel(f"'{layer.name}': a layer of kind {layer.kind} cannot have {count} inputs")
 
 
 def _channels_out(layer: Layer, cin: list[int]) -> int:

@@ -12,6 +12,7 @@ import hashlib
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,9 @@ def _unpickled(path: Path) -> object:
     if not start.startswith((b"PK", b"\x80")):  # a zip archive, or a bare pickle as before 1.6
         raise BadModel(f"{path}: not a torch file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles; they are taken or refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise BadModel(
             f"{path}: refused, it holds more than tensors and could run code; "

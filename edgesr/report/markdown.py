@@ -8,14 +8,16 @@ from typing import Any
 from edgesr.report import rows
 
 
-def markdown_table(headers: Sequence[str], body: Iterable[Sequence[object]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right.
+def markdown_table(
+    headers: Sequence[str], body: Iterable[Sequence[object]], words: bool = False
+) -> str:
+    """A Markdown table: the first column to the left, the others to the right unless `words`.
 
     Every cell is shown as text; bars and line breaks in it are made harmless.
     """
     lines = [
         _line(headers),
-        _line([":--", *["--:"] * (len(headers) - 1)]),
+        _line([":--", *[":--" if words else "--:"] * (len(headers) - 1)]),
         *(_line(row) for row in body),
     ]
     return "\n".join(lines) + "\n"
@@ -33,9 +35,11 @@ def to_markdown(report: dict[str, Any]) -> str:
         "A percentile stands only where enough calls support it (p50: 5, p90: 20, p95: 40, "
         "p99: 200).\n",
         "## Checks\n",
-        markdown_table(("check", "model", "result", "found"), rows.check_rows(report)),
+        markdown_table(("check", "model", "result", "found"), rows.check_rows(report), words=True),
         "## Machine\n",
-        markdown_table(("", "before", "after, if changed"), rows.condition_rows(report)),
+        markdown_table(
+            ("", "before", "after, if changed"), rows.condition_rows(report), words=True
+        ),
     ]
     return "\n".join(sections)
 

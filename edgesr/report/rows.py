@@ -59,6 +59,7 @@ def detail_rows(report: dict[str, Any]) -> list[list[str]]:
 def notes(report: dict[str, Any]) -> list[str]:
     """What the table cannot say, in plain sentences; Markdown may show them as a list."""
     return [
+        *([f"No teacher to compare with: {report['no_teacher']}."] * ("no_teacher" in report)),
         *_comparison_notes(report),
         _timing_note(report),
         _memory_note(report),
@@ -73,9 +74,14 @@ def condition_rows(report: dict[str, Any]) -> list[list[str]]:
     before, after = report["conditions"]["before"], report["conditions"]["after"]
     rows = []
     for key in before:
-        first, last = plain(before[key]), plain(after.get(key))
-        rows.append([key.replace("_", " "), first, "" if first == last else last])
+        first, last = _condition(key, before[key]), _condition(key, after.get(key))
+        name = key.removesuffix("_bytes").replace("_", " ")
+        rows.append([name, first, "" if first == last else last])
     return rows
+
+
+def _condition(key: str, x: Any) -> str:
+    return f"{x / 2**30:.1f} GiB" if key.endswith("_bytes") and x is not None else plain(x)
 
 
 def value(f: Figure) -> float | None:

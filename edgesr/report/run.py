@@ -57,8 +57,12 @@ def table_rows(report: dict[str, Any]) -> list[list[str]]:
     teacher, student = report["teacher"], report["student"]
     rows = [["bicubic", "–", "–", *_quality(report["bicubic"])]]
     rows.append([f"teacher: {teacher['name']}", *_size(teacher), *_quality(teacher)])
-    for leg in report["legs"]:
-        rows.append([f"after {leg['leg']} ({leg['steps']} steps)", *_size(leg), *_quality(leg)])
+    last = len(report["legs"]) - 1
+    for i, leg in enumerate(report["legs"]):
+        kept = ", kept" if i == report["chosen_leg"] != last else ""
+        rows.append(
+            [f"after {leg['leg']} ({leg['steps']} steps){kept}", *_size(leg), *_quality(leg)]
+        )
     share = [student[k] / teacher[k] for k in ("params", "macs_per_pixel")]
     rows.append(["student / teacher", *(f"{x:.1%}" for x in share), _gap(student, teacher), ""])
     return rows
@@ -90,10 +94,15 @@ def to_markdown(report: dict[str, Any]) -> str:
         lines += [f"**Not met:** {report['missed']}. The best so far was kept.", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---|--:|--:|--:|--:|"]
     lines += ["| " + " | ".join(row) + " |" for row in table_rows(report)]
-    lines += ["", f"{report['convention']} {len(report['held_out'])} photographs held out."]
-    if report["budget"]:
-        lines += ["", f"Budget: {report['budget']} of the teacher."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", _note(report)]) + "\n"
+
+
+def _note(report: dict[str, Any]) -> str:
+    note = f"{report['convention']} {len(report['held_out'])} photographs held out."
+    budget = report["budget"]
+    if not budget:
+        return note
+    return f"{note} Budget: {budget}{' of the teacher' if budget.endswith('%') else ''}."
 
 
 _STYLE = """
@@ -118,9 +127,8 @@ def to_html(report: dict[str, Any]) -> str:
         if report["missed"]
         else ""
     )
-    note = f"{report['convention']} {len(report['held_out'])} photographs held out."
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style><h1>{title}</h1>{missed}<table><tr>{head}</tr>{body}</table>"
-        f"<p><small>{html.escape(note)}</small></p></html>\n"
+        f"<p><small>{html.escape(_note(report))}</small></p></html>\n"
     )

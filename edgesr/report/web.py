@@ -146,10 +146,7 @@ def _legend(names: Sequence[str]) -> str:
 
 def _table(headers: Sequence[str], body: Iterable[Sequence[str]], kind: str) -> str:
     head = "".join(f"<th>{html.escape(h)}</th>" for h in headers)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n"
-        for row in body
-    )
+    lines = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>\n" for row in body)
     return f'<div class="wide"><table class="{kind}"><tr>{head}</tr>\n{lines}</table></div>'
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.errors import BadModel
+from edgesr.errors import BadModel, Impossible
+
+# What onnxruntime puts before a reason: error code and name, and the path once more.
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
 
 
 def physical_cores() -> int:
@@ -60,8 +64,10 @@ class OrtRuntime:
             self._session = ort.InferenceSession(source, options, ["CPUExecutionProvider"])
         except Exception as e:
             # onnxruntime raises its own pybind classes, which share no public base.
-            reason = str(e).splitlines()[0]
-            raise BadModel(f"{label} does not load in ONNX Runtime: {reason}") from e
+            raise BadModel(
+                f"{label} does not load in ONNX Runtime, it is no ONNX file or a damaged one: "
+                f"{_reason(e)}"
+            ) from e
         facts = self._session.get_modelmeta().custom_metadata_map
         try:
             self.scale = int(facts["edgesr.scale"])
@@ -70,14 +76,31 @@ class OrtRuntime:
             raise BadModel(
                 f"{label} has no edgesr.scale and edgesr.halo metadata: not an EdgeSR ONNX file"
             ) from e
+        inputs = [(i.name, i.type, len(i.shape)) for i in self._session.get_inputs()]
+        if inputs != [("input", "tensor(float)", 4)]:
+            raise BadModel(
+                f"{label} does not take one NCHW float32 'input': not an EdgeSR ONNX file"
+            )
         height, width = self._session.get_inputs()[0].shape[2:]
         fixed = isinstance(height, int) and isinstance(width, int)
         self.tile_shapes: tuple[tuple[int, int], ...] = ((height, width),) if fixed else ()
         self.threads = options.intra_op_num_threads
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """NCHW float32 RGB in [0, 1] → the same, `scale` times larger, not clipped."""
-        result: NDArray[np.float32] = self._session.run(None, {"input": batch})[0]
+        """NCHW float32 RGB in [0, 1] → the same, `scale` times larger, not clipped.
+
+        Raises `Impossible` when memory does not suffice, `BadModel` for what else goes wrong.
+        """
+        try:
+            result: NDArray[np.float32] = self._session.run(None, {"input": batch})[0]
+        except Exception as e:
+            # onnxruntime raises its own pybind classes, which share no public base.
+            size = f"{batch.shape[3]}x{batch.shape[2]}"
+            if "alloc" in str(e):  # "Failed to allocate memory …", "std::bad_alloc"
+                raise Impossible(
+                    f"{size} pixels at once do not fit in memory; take a smaller tile or size"
+                ) from e
+            raise BadModel(f"the model fails on {size} pixels: {_reason(e)}") from e
         return result
 
     def memory(self) -> dict[str, int]:
@@ -87,3 +110,8 @@ class OrtRuntime:
     def close(self) -> None:
         """Free the session."""
         del self._session
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, on one line and without its codes."""
+    return _PREFIX.sub("", (str(error) or type(error).__name__).splitlines()[0])

@@ -44,16 +44,23 @@ class Entry:
 
 
 class Pack:
-    """Memory-mapped pictures: uint8 RGB, low and high resolution."""
+    """Memory-mapped pictures: uint8 RGB, low and high resolution.
+
+    Raises `BadImage` when `folder` is not a whole pack.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        facts = json.loads((folder / "index.json").read_text())
-        self.scale: int = facts["scale"]
-        self.key: str = facts["key"]
-        self.entries = tuple(Entry(*row) for row in facts["entries"])
-        self._lr = np.memmap(folder / "lr.bin", np.uint8, "r")
-        self._hr = np.memmap(folder / "hr.bin", np.uint8, "r")
+        try:
+            facts = json.loads((folder / "index.json").read_text())
+            self.scale: int = facts["scale"]
+            self.entries = tuple(Entry(*row) for row in facts["entries"])
+            last = self.entries[-1]
+            pixels = last.height * last.width * 3
+            self._lr = _mapped(folder / "lr.bin", last.lr_at + pixels)
+            self._hr = _mapped(folder / "hr.bin", last.hr_at + pixels * self.scale**2)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as e:
+            raise BadImage(f"{folder}: damaged cache of photographs; delete that folder") from e
         self._teacher: NDArray[np.uint8] | None = None
 
     def lr(self, entry: Entry) -> NDArray[np.uint8]:
@@ -89,10 +96,23 @@ class Pack:
                         bar.advance()
                 partial.replace(path)
             except OSError as e:
-                raise WriteFailed(f"cannot write {path}: {e.strerror}") from e
+                raise WriteFailed(
+                    f"cannot write {path}: {e.strerror}; "
+                    "set EDGESR_CACHE to a folder with more room"
+                ) from e
             finally:
                 partial.unlink(missing_ok=True)
-        self._teacher = np.memmap(path, np.uint8, "r")
+        try:
+            self._teacher = _mapped(path, self._hr.size)
+        except (OSError, ValueError) as e:
+            raise BadImage(f"{path}: damaged cache of the teacher's pictures; delete it") from e
+
+
+def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
+    flat = np.memmap(path, np.uint8, "r")
+    if flat.size != size:
+        raise ValueError(f"{path} has {flat.size} bytes, should have {size}")
+    return flat
 
 
 def photographs(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
@@ -165,7 +185,7 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
                 bar.advance()
         if not rows:
             raise BadImage(f"every picture is smaller than {MIN_LR_SIDE * scale} pixels a side")
-        index = {"key": key, "scale": scale, "entries": rows}
+        index = {"scale": scale, "entries": rows}
         (partial / "index.json").write_text(json.dumps(index))
         try:
             partial.rename(folder)

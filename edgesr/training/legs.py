@@ -49,9 +49,13 @@ def learning_rate(leg: Leg, step: int) -> float:
 
 
 def scale_steps(recipe: Recipe, factor: float) -> Recipe:
-    """The recipe with every stage's steps multiplied; at least 10 a round."""
+    """The recipe with every stage's steps multiplied by `factor`, at most 1.
+
+    A stage keeps at least 10 steps a round, or what it has where that is less.
+    """
     stages = tuple(
-        replace(s, steps=max(10 * s.rounds, round(s.steps * factor))) for s in recipe.stages
+        replace(s, steps=min(s.steps, max(10 * s.rounds, round(s.steps * factor))))
+        for s in recipe.stages
     )
     return replace(recipe, stages=stages)
 

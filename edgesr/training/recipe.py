@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgesr import config, resources
-from edgesr.errors import UnknownName
+from edgesr.errors import BadConfig, UnknownName
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Stage:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rounds < 1 or not 0 <= self.lr_end <= self.lr:
             raise ValueError("steps and rounds must be positive and 0 <= lr_end <= lr")
+        if self.warmup < 0:
+            raise ValueError("warmup must not be negative")
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,23 @@ class Recipe:
             raise ValueError("a recipe needs at least one [[stages]]")
         if any(s.kind == "prune" for s in self.stages) and not self.budget:
             raise ValueError('a prune stage needs a budget, for example budget = "macs=50%"')
+        if self.stages[0].kind == "prune":
+            raise ValueError("the first stage cannot be prune: train the student before")
         if not 0 <= self.ema < 1 or self.checkpoint_every < 1:
             raise ValueError("ema must be in [0, 1) and checkpoint_every positive")
+        if not self.clip > 0 or not 2 <= self.scale <= 8 or not 0 <= self.seed < 2**32:
+            raise ValueError("clip must be positive, scale 2 to 8 and seed 0 to 2^32 - 1")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError("widths must be positive, and at least one of them")
+
+
+def need_prune_stage(recipe: Recipe, what: str) -> None:
+    """Raise `BadConfig` when nothing in `recipe` prunes, so `what` would do nothing."""
+    if not any(s.kind == "prune" for s in recipe.stages):
+        raise BadConfig(
+            f"recipe '{recipe.name}' has no prune stage, so {what} has nothing to act on; "
+            "take --preset smoke, or a recipe of your own with one"
+        )
 
 
 def preset_names() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ import edgesr
 from edgesr import atomic, config
 from edgesr.errors import BadConfig, WouldOverwrite, WriteFailed
 from edgesr.training.recipe import Recipe
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,17 @@ class RunFolder:
         return self.checkpoints / f"leg-{leg}.safetensors"
 
     def check_free(self) -> None:
-        """Raise `WouldOverwrite` if something is there already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise WouldOverwrite(
-                f"{self.path} exists; continue it with --resume {self.path}, "
-                "or choose another --out"
-            )
+        """Raise `WouldOverwrite` if something is there already, `WriteFailed` if none can be."""
+        parent = self.path.absolute()
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            what = "may not be written to" if parent.is_dir() else "is a file"
+            raise WriteFailed(f"cannot write {self.path}: {parent} {what}; choose another --out")
+        if self.path.exists() and any(self.path.iterdir()):
+            resumable = (self.path / MANIFEST).is_file()
+            how = f"continue it with --resume {self.path}, or " if resumable else ""
+            raise WouldOverwrite(f"{self.path} exists; {how}choose another --out")
 
     def create(self, recipe: Recipe, request: Request, inputs: Mapping[str, Any]) -> None:
         """Make the folder with recipe.toml and manifest.json."""
@@ -68,19 +76,22 @@ class RunFolder:
             "versions": _versions(),
         }
         atomic.write_text(self.path / "recipe.toml", config.dumps(recipe))
-        atomic.write_text(self.path / "manifest.json", json.dumps(manifest, indent=1))
+        atomic.write_text(self.path / MANIFEST, json.dumps(manifest, indent=1))
 
     def reopen(self) -> tuple[Recipe, Request, dict[str, Any]]:
-        """What an earlier run was asked. Raises `BadConfig` for any other folder."""
-        manifest_path = self.path / "manifest.json"
-        if not manifest_path.is_file():
-            raise BadConfig(f"{self.path} is not a run folder: it has no manifest.json")
+        """What an earlier run was asked, and the hashes of its inputs.
+
+        Raises `BadConfig` for any other folder.
+        """
+        path = self.path / MANIFEST
+        if not path.is_file():
+            raise BadConfig(f"{self.path} is not a run folder: it has no {MANIFEST}")
         try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-            request = Request(**manifest["request"])
-        except (ValueError, KeyError, TypeError) as e:
-            raise BadConfig(f"{manifest_path} is damaged: {e}") from e
-        return config.load(Recipe, self.path / "recipe.toml"), request, manifest
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            request, inputs = Request(**manifest["request"]), dict(manifest["inputs"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise BadConfig(f"{path} is damaged, or not that of a compression run") from e
+        return config.load(Recipe, self.path / "recipe.toml"), request, inputs
 
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to log.jsonl."""

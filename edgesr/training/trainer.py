@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgesr.errors import BadConfig
 from edgesr.graph.hint import hint_layer
 from edgesr.graph.spec import Graph
 from edgesr.training.data import Batch, Batches
 from edgesr.training.legs import Leg, learning_rate
 from edgesr.training.losses import FeatureAdapter, step_loss
 from edgesr.training.net import GraphNet
+
+MAX_SKIPPED = 50  # steps in a row without a finite loss or gradient
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TrainSpec:
 class Trainer:
     """One leg: network, its moving average, optimiser, and the teacher to follow.
 
-    The moving average is bias-corrected at the start (its decay grows as (1 + t)/(10 + t)),
+    The decay of the moving average starts low and grows as (1 + t)/(10 + t) up to `spec.ema`,
     so that short legs are not held back by their first weights.
     """
 
@@ -71,13 +74,21 @@ class Trainer:
         """Train to the end of the leg.
 
         `on_step` gets step, loss, its terms and the learning rate after each step;
-        `on_checkpoint` is called every `checkpoint_every` steps and at the end.
+        `on_checkpoint` is called every `checkpoint_every` steps and at the end. Raises
+        `BadConfig` when the loss stays not finite: the recipe does not train.
         """
         self.net.train()
+        skipped = 0
         while self.step < self.leg.steps:
             event = self.one_step()
             self.step += 1
             on_step(event)
+            skipped = skipped + 1 if "skipped" in event else 0
+            if skipped == MAX_SKIPPED:
+                raise BadConfig(
+                    f"{self.leg.name} diverged: the {event['skipped']} in {skipped} steps in a "
+                    "row; lower lr in the recipe and start anew"
+                )
             if self.step % self.spec.checkpoint_every == 0 or self.step == self.leg.steps:
                 on_checkpoint()
 

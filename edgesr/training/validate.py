@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesr import image, metrics, resize
+from edgesr.errors import BadImage
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.spec import Graph, Weights
 from edgesr.runtime.ort import OrtRuntime
+from edgesr.tiling import upscale_tiles
 
 Picture = NDArray[np.uint8]
 MAX_PICTURES = 12
 MAX_SIDE = 640
+MIN_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,30 @@ class Pair:
 
 
 def held_out(paths: Sequence[Path], scale: int) -> list[Pair]:
-    """At most 12 pictures, spread evenly, each cropped in its middle to 640 pixels a side."""
+    """At most 12 pictures, spread evenly, each cropped in its middle to 640 pixels a side.
+
+    Left out are those smaller than 32 pixels a side, and those that bicubic restores without
+    an error (a flat colour): PSNR says nothing there. Raises `BadImage` when none is left.
+    """
     step = max(1, len(paths) / MAX_PICTURES)
     chosen = [paths[int(i * step)] for i in range(min(len(paths), MAX_PICTURES))]
     pairs = []
     for path in chosen:
         hr = image.read_rgb8(path)
         height, width = (min(side, MAX_SIDE) // scale * scale for side in hr.shape[:2])
+        if min(height, width) < MIN_SIDE:
+            continue
         y, x = (hr.shape[0] - height) // 2, (hr.shape[1] - width) // 2
         hr = np.ascontiguousarray(hr[y : y + height, x : x + width])
-        pairs.append(Pair(path.name, resize.downscale_bicubic(hr, scale), hr))
+        lr = resize.downscale_bicubic(hr, scale)
+        if not np.array_equal(resize.upscale_bicubic(lr, scale), hr):
+            pairs.append(Pair(path.name, lr, hr))
+    if not pairs:
+        names = ", ".join(p.name for p in chosen[:3])
+        raise BadImage(
+            f"nothing to measure on: each photograph held out ({names}) is smaller than "
+            f"{MIN_SIDE} pixels a side or of one colour"
+        )
     return pairs
 
 
@@ -51,17 +68,15 @@ def quality(upscale: Callable[[Picture], Picture], pairs: Sequence[Pair]) -> dic
     }
 
 
-def network_upscaler(graph: Graph, weights: Weights) -> Callable[[Picture], Picture]:
-    """HWC uint8 → HWC uint8 through the exported network: what a user will run."""
-    runtime = OrtRuntime(to_onnx(graph, weights))
+def network_upscaler(
+    graph: Graph, weights: Weights, *, threads: int
+) -> Callable[[Picture], Picture]:
+    """HWC uint8 → HWC uint8 through the exported network: what a user will run.
 
-    def upscale(lr: Picture) -> Picture:
-        batch = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        output = runtime.run(batch)[0].transpose(1, 2, 0)
-        pixels: Picture = np.rint(np.clip(output, 0, 1) * 255).astype(np.uint8)
-        return pixels
-
-    return upscale
+    Large pictures go through in tiles, so that memory does not grow with them.
+    """
+    runtime = OrtRuntime(to_onnx(graph, weights), threads=threads)
+    return lambda lr: upscale_tiles(lr, runtime)
 
 
 def bicubic_upscaler(scale: int) -> Callable[[Picture], Picture]:
