@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
+import io
 import json
 import random
 import subprocess
@@ -15,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 from typer.testing import CliRunner
 
 from edgesr.bench.conditions import conditions
@@ -24,9 +28,10 @@ from edgesr.bench.memory import measure, status_bytes
 from edgesr.bench.run import Tools, bench
 from edgesr.bench.subjects import UNTRAINED, Subject, labels
 from edgesr.bench.timing import Lane, run_turn, turns, warm_up
-from edgesr.errors import BadConfig, BadImage, BadModel, Impossible
+from edgesr.cli.main import app
+from edgesr.errors import BadConfig, BadImage, BadModel, Impossible, MissingExtra
 from edgesr.power.meter import Meter, NoMeter, Sample, Trace
-from edgesr.report import dumps, read, to_html, to_markdown
+from edgesr.report import dumps, read, to_html, to_markdown, to_table
 
 RUNNER = CliRunner()
 
@@ -164,6 +169,48 @@ def test_slow_teacher_makes_exactly_five_calls_and_the_student_many() -> None:
     assert report["models"][0]["figures"]["memory_model_mb"]["value"] == 3.0
     runs = "".join(c[0] for c in world.calls)
     assert runs.endswith("s" + "b" * 128 + "ss" + "b" * 128 + "s" + "s" + "b" * 64)
+
+
+def test_without_the_packages_that_make_the_default_teacher_students_run_alone() -> None:
+    usual = tools(World(balanced=0.1))
+
+    def find(name: str, role: str, **rest: Any) -> Subject:
+        if name == "srgan":
+            raise MissingExtra("onnx", "export", "writing ONNX files")
+        return usual.find(name, role, **rest)
+
+    some = dataclasses.replace(usual, find=find)
+    report = bench(BenchConfig(duration_s=5), tools=some)
+    assert [m["role"] for m in report["models"]] == ["student"] and report["comparisons"] == []
+    note = (
+        "No teacher to compare with: writing ONNX files needs onnx: pip install 'edgesr[export]'."
+    )
+    assert note in to_markdown(report) and note in html.unescape(to_html(report))
+    with pytest.raises(MissingExtra):
+        bench(BenchConfig(duration_s=5, teacher="srgan"), tools=some)
+
+
+def test_the_table_fits_80_columns_and_cuts_no_figure() -> None:
+    name = "a-student-with-quite-a-long-name"
+    report = bench(
+        BenchConfig(duration_s=5, models=(name,)), tools=tools(World(**{"srgan": 83.82, name: 0.1}))
+    )
+    console = Console(width=80, file=io.StringIO())
+    console.print(to_table(report))
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert "83820" in text and "838×" in text
+
+
+@pytest.mark.parametrize("form", ["json", "html", "md"])
+def test_any_form_can_go_to_stdout(form: str, tmp_path: Path) -> None:
+    report = bench(BenchConfig(duration_s=5), tools=tools(World(srgan=1.0, balanced=0.1)))
+    (tmp_path / "r.json").write_text(dumps(report))
+    done = RUNNER.invoke(app, ["bench", "--replay", str(tmp_path / "r.json"), f"--{form}", "-"])
+    expected = {"json": dumps, "html": to_html, "md": to_markdown}[form](report)
+    assert done.exit_code == 0 and done.stdout == expected
+    both = ["--json", "-", "--md", "-"]
+    assert RUNNER.invoke(app, ["bench", "--replay", str(tmp_path / "r.json"), *both]).exit_code == 2
 
 
 def test_power_without_a_meter_is_null_and_only_fails_when_required() -> None:
@@ -364,8 +411,6 @@ def test_memory_of_a_network_in_its_own_process(networks: tuple[Path, Path]) -> 
 
 
 def test_command_on_real_networks(networks: tuple[Path, Path], tmp_path: Path) -> None:
-    from edgesr.cli.main import app
-
     wide, narrow = networks
     originals = tmp_path / "originals"
     originals.mkdir()
@@ -399,8 +444,6 @@ def test_command_on_real_networks(networks: tuple[Path, Path], tmp_path: Path) -
 
 
 def test_command_refuses_in_one_line(networks: tuple[Path, Path], tmp_path: Path) -> None:
-    from edgesr.cli.main import app
-
     wide, narrow = map(str, networks)
     cases = [
         (["--size", "big"], 1, "320x180"),

@@ -58,8 +58,9 @@ def detail_rows(report: dict[str, Any]) -> list[list[str]]:
 
 def notes(report: dict[str, Any]) -> list[str]:
     """What the table cannot say, in plain sentences; Markdown may show them as a list."""
+    why = report.get("no_teacher")
     return [
-        *([f"No teacher to compare with: {report['no_teacher']}."] * ("no_teacher" in report)),
+        *([f"No teacher to compare with: {why}."] if why else []),
         *_comparison_notes(report),
         _timing_note(report),
         _memory_note(report),
