@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--about", required=True)
     parser.add_argument("--eval", type=Path, required=True)
     parser.add_argument("--credits", type=Path, help="JSON list of training sources")
+    parser.add_argument("--note", action="append", default=[], help="anything out of the ordinary")
     args = parser.parse_args()
     trained = checkpoint.load(args.run / "student.safetensors")
     onnx_bytes = to_onnx(trained.graph, trained.weights)
@@ -52,6 +53,7 @@ def main() -> None:
         "convention": CONVENTION,
         "lineage": lineage,
         "training": json.loads((args.run / "report.json").read_text())["legs"],
+        "notes": args.note,
         "trained_on": json.loads(args.credits.read_text()) if args.credits else [],
     }
     metrics = {"quality": quality}
