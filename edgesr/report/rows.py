@@ -16,6 +16,12 @@ DETAIL_HEADERS = (
 )  # fmt: skip
 
 
+def _label(model: dict[str, Any], *, alone: bool) -> str:
+    """The name, with the role where it is plain: of several models not all are students."""
+    named = model["role"] == "teacher" or alone
+    return f"{model['name']} ({model['role']})" if named else str(model["name"])
+
+
 def summary_rows(report: dict[str, Any]) -> list[list[str]]:
     """One row of texts for each model under `HEADERS`, and one for the bicubic baseline."""
     speedups = {c["student"]: c["figures"]["speedup"]["value"] for c in report["comparisons"]}
@@ -25,7 +31,7 @@ def summary_rows(report: dict[str, Any]) -> list[list[str]]:
         times = speedups.get(model["name"])
         rows.append(
             [
-                f"{model['name']} ({model['role']})",
+                _label(model, alone=len(report["models"]) == 2),
                 amount(value(f["parameters"])),
                 amount(value(f["macs"])),
                 digits(value(f["latency_p50_ms"])),
