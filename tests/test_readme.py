@@ -1,0 +1,41 @@
+"""What the README shows is recorded, and what it points to is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from edgesr import report, resources
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECORD = ROOT / "benchmarks" / "results" / "cpu-2026-11.json"
+
+
+def test_the_table_is_the_record_recomputed() -> None:
+    markdown = report.to_markdown(report.read(RECORD))
+    table = [line for line in markdown.splitlines() if line.startswith("|")][:6]
+    assert "\n".join(table) in README
+
+
+def test_the_recorded_run_used_the_bundled_model() -> None:
+    models = {m["name"]: m for m in json.loads(RECORD.read_text())["models"]}
+    card = json.loads((resources.zoo() / "balanced.json").read_text(encoding="utf-8"))
+    assert models["balanced"]["onnx_sha256"] == card["sha256"]["fp32.onnx"]
+
+
+def test_the_quality_in_the_text_is_the_cards() -> None:
+    quality = json.loads((resources.zoo() / "balanced.json").read_text(encoding="utf-8"))["quality"]
+    figures = " / ".join(f"{quality[s]['psnr_y']:.2f}" for s in ("Set5", "Set14", "B100"))
+    assert f"{figures} dB on Set5 / Set14 / B100" in README
+
+
+def test_every_link_leads_somewhere_and_every_make_target_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.M))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M), target
