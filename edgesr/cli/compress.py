@@ -27,6 +27,13 @@ def compress(
     teacher: Annotated[
         str, typer.Option(help="What to distil from: span, a .safetensors or a .pth file.")
     ] = "span",
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from this network, not from a new one: a name, a .safetensors or a .pth; "
+            "the teacher too, to prune it."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of photographs to train on.  [default: a few samples]"),
@@ -75,7 +82,8 @@ def compress(
         say("no --data: training on the few sample photographs of scikit-image")
     if device not in ("cpu", "cuda"):
         raise BadConfig(f"no device '{device}'; cpu or cuda")
-    request = Request(_anchored(teacher), str(data.resolve()), max_drop, device, threads)
+    start = None if student is None else _anchored(student)
+    request = Request(_anchored(teacher), str(data.resolve()), max_drop, device, threads, start)
     folder = out or Path("runs") / chosen.name
     with _ending(folder, as_json):
         verb.compress(chosen, request, folder, max_minutes=max_minutes, say=say)
@@ -96,13 +104,13 @@ def _refuse_ignored(ctx: typer.Context) -> None:
         raise typer.BadParameter("give a recipe file or --preset, not both")
 
 
-def _anchored(teacher: str) -> str:
-    """`teacher`, absolute if it is a path: a run may be resumed from another folder."""
+def _anchored(network: str) -> str:
+    """`network`, absolute if it is a path: a run may be resumed from another folder."""
     from edgesr.models.find import describe, describe_teachers
 
     names = {m.name for m in (*describe(), *describe_teachers())}
-    path = Path(teacher).expanduser()
-    return str(path.resolve()) if teacher not in names and path.exists() else teacher
+    path = Path(network).expanduser()
+    return str(path.resolve()) if network not in names and path.exists() else network
 
 
 @contextmanager

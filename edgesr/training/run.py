@@ -23,13 +23,17 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked, beside the recipe; kept so that a resume asks the same."""
+    """What the user asked, beside the recipe; kept so that a resume asks the same.
+
+    `student` names a network to start from; None starts from the recipe's own, untrained.
+    """
 
     teacher: str
     data: str
     max_drop: float | None = None
     device: str = "cpu"
     threads: int = 0
+    student: str | None = None
 
 
 @dataclass(frozen=True)
