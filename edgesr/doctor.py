@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import edgesr
 from edgesr.errors import Impossible
+from edgesr.machine import memory_bytes, processor, text
 from edgesr.power.find import find_meter
 from edgesr.power.meter import Meter, NoMeter, formula
 
@@ -246,12 +247,11 @@ def _tensorrt(probe: Probe, machine: Machine) -> Check:
 
 def read_machine(root: Path = Path("/")) -> Machine:
     """The machine as /proc and /sys below `root` tell it."""
-    memory = _meminfo(root / "proc/meminfo")
-    total = memory.get("MemTotal")
-    limit = _text(root / "sys/fs/cgroup/memory.max")
-    if limit and limit.isdigit():
+    total = memory_bytes(root, "MemTotal")
+    limit = text(root / "sys/fs/cgroup/memory.max")
+    if limit.isdigit():
         total = min(int(limit), total) if total else int(limit)
-    available = memory.get("MemAvailable")
+    available = memory_bytes(root, "MemAvailable")
     if total and available:
         available = min(total, available)
     affinity = getattr(os, "sched_getaffinity", None)
@@ -259,39 +259,12 @@ def read_machine(root: Path = Path("/")) -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=f"{platform.python_implementation()} {platform.python_version()} at {sys.prefix}",
-        board=_text(root / "proc/device-tree/model"),
-        processor=_processor(root / "proc/cpuinfo"),
+        board=text(root / "proc/device-tree/model") or None,
+        processor=processor(root) or None,
         cpus=cpus,
         memory_bytes=total,
         available_bytes=available,
     )
-
-
-def _processor(path: Path) -> str | None:
-    for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in {"model name", "Model"} and value.strip():
-            return value.strip()
-    return None
-
-
-def _meminfo(path: Path) -> dict[str, int]:
-    """/proc/meminfo in bytes; its "kB" are KiB."""
-    found = {}
-    for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdigit():
-            found[key] = int(words[0]) * 1024
-    return found
-
-
-def _text(path: Path) -> str | None:
-    """The file's text without padding; None where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip(" \n\0") or None
-    except OSError:
-        return None
 
 
 def _one_line(error: BaseException) -> str:

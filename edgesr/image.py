@@ -82,11 +82,15 @@ def read(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
     """The picture in `path` as HWC uint8 RGB; grey is replicated, 16 bit rounded to 8.
 
-    Raises `BadImage` as `read` does, and for a picture with transparency.
+    An alpha channel that is opaque everywhere is dropped. Raises `BadImage` as `read` does,
+    and for a picture with transparency.
     """
-    pixels = to_8_bit(read(path).pixels)
+    pixels = read(path).pixels
     if pixels.shape[2] in (2, 4):
-        raise BadImage(f"{path}: has transparency, which cannot be measured; flatten it first")
+        if pixels[..., -1].min() < np.iinfo(pixels.dtype).max:
+            raise BadImage(f"{path}: has transparency, and RGB is wanted here; flatten it first")
+        pixels = pixels[..., :-1]
+    pixels = np.ascontiguousarray(to_8_bit(pixels))
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 

@@ -16,7 +16,8 @@ Beside each NAME.engine lies NAME.engine.json: what it was built from and for. A
 rebuilt when any of that changed; one line says what. The .engine file is the plain plan:
 trtexec --loadEngine=engines/NAME.engine takes it.
 
-Exit code: 0 done, 1 failed, 2 wrong usage, 4 no usable TensorRT on this machine.
+Exit code: 0 done, 1 failed, 2 wrong usage, 4 no usable TensorRT on this machine,
+130 interrupted.
 """
 
 import argparse
@@ -45,7 +46,9 @@ CUDART_NAMES = (
     "libcudart.so.12",
     "libcudart.so.11.0",
     "libcudart.so.10.2",
+    "/usr/local/cuda/lib64/libcudart.so",  # where ldconfig was not told of it
 )
+PLAIN_NAME = re.compile(r"[a-z0-9_-]+")
 
 
 class Failed(Exception):
@@ -259,8 +262,22 @@ def use_timing_cache(config, path):
     if os.path.isfile(path):
         with open(path, "rb") as file:
             data = file.read()
-    cache = config.create_timing_cache(data)
-    return bool(cache is not None and config.set_timing_cache(cache, False))
+    # A damaged cache, or one of another board, must not keep the next from being written.
+    for content in (data, b"") if data else (b"",):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return True
+    return False
+
+
+def keep_timings(config, path):
+    """Write the timings for the next build; a full disk costs them, never the engine."""
+    cache = config.get_timing_cache()
+    if cache is not None:
+        try:
+            write_atomically(path, bytes(cache.serialize()))
+        except Failed as error:
+            say(f"  {error}; the next build takes as long")
 
 
 def build_plan(trt, path, attempt, options):
@@ -288,7 +305,7 @@ def build_plan(trt, path, attempt, options):
 
 def try_build(trt, logger, path, attempt, options, workspace):
     """The plan's bytes, or nothing; `logger` then knows why."""
-    builder = trt.Builder(logger)
+    builder = open_builder(trt, logger)
     if attempt["precision"] == "fp16" and not getattr(builder, "platform_has_fast_fp16", True):
         raise Failed("this GPU has no fast fp16")
     # The parser is kept: it owns memory that the network reads.
@@ -302,9 +319,20 @@ def try_build(trt, logger, path, attempt, options, workspace):
     if plan is None:
         return b""
     if cached:
-        timings = config.get_timing_cache().serialize()
-        write_atomically(options["timing_cache"], bytes(timings))
+        keep_timings(config, options["timing_cache"])
     return bytes(plan)
+
+
+def open_builder(trt, logger):
+    """TensorRT's builder. Raises NoTensorRT where it finds no GPU to build for."""
+    try:
+        return trt.Builder(logger)
+    except TypeError as error:  # the bindings' answer to a builder that CUDA did not give
+        reason = "; ".join(logger.errors)[-300:] or "CUDA does not start"
+        raise NoTensorRT(
+            f"TensorRT {trt.__version__} has no GPU to build for: {reason}. Run it on the board; "
+            "a container needs --runtime nvidia"
+        ) from error
 
 
 # ---------------------------------------------------------------- the engine cache
@@ -345,6 +373,7 @@ def stale(engine, key):
         for name in sorted(set(key) | set(old)):
             if old.get(name) != key.get(name):
                 return f"{name} was {short(old.get(name))}, is {short(key.get(name))}"
+        built["precision"], built["reason"]
         if built["plan_sha256"] != sha256_of(engine):
             return "the engine file is not the one that was built"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -367,11 +396,17 @@ def load_manifest(folder):
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-        manifest["models"], manifest["files"]
+        for role, model in manifest["models"].items():
+            for shape, files in model["onnx"].items():
+                # They become file names; "fp32" is what every attempt can fall back to.
+                plain = PLAIN_NAME.fullmatch(role) and PLAIN_NAME.fullmatch(shape)
+                if not plain or len(model["tile"]) != 2 or "fp32" not in files:
+                    raise ValueError(role)
+        manifest["files"], manifest["precision"]
         return manifest
     except OSError as error:
         raise Failed(f"no manifest.json in {folder}: run build.py inside a bundle") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failed(f"{path} is damaged: copy the bundle again") from error
 
 
@@ -420,8 +455,10 @@ def build_one(trt, folder, manifest, job, args, facts):
         key["sha256 of " + onnx] = sha256_of(path)
     why = "--force" if args.force else stale(engine, key)
     if not why:
-        say(f"{name}: current")
-        return json.loads(read_text(engine + ".json"))
+        built = json.loads(read_text(engine + ".json"))
+        fallen = ", since " + built["reason"] if built["reason"] else ""
+        say(f"{name}: current, {built['precision']}{fallen}")
+        return built
     say(f"{name}: building ({why})")
     workspace = args.workspace_mb << 20 if args.workspace_mb else default_workspace()
     cache = "timing-{}-{}-{}.cache".format(
@@ -459,6 +496,8 @@ def first_that_builds(trt, tries, paths, options):
         try:
             plan, used = build_plan(trt, paths[attempt["onnx"]], attempt, options)
             return attempt, plan, used, attempt["why"] or "; ".join(reasons)
+        except NoTensorRT:
+            raise  # no other file or flag changes that
         except Failed as error:
             reasons.append("{}: {}".format(attempt["precision"], error))
             if attempt is not tries[-1]:
@@ -530,6 +569,11 @@ def main(argv=None):
     except Failed as error:
         print(f"build.py: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"build.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     if args.json:
         print(json.dumps(built, indent=1, sort_keys=True))
     return 0

@@ -40,7 +40,8 @@ from edgesr.runtime.base import Runtime
 from edgesr.tiling import upscale_tiles
 
 FOLDER = Path(__file__).resolve().parent
-LOSSY = (".jpg", ".jpeg", ".webp")
+JPEG = (".jpg", ".jpeg")
+EIGHT_BITS = (*JPEG, ".webp", ".bmp")
 
 
 # ---------------------------------------------------------------- pictures
@@ -52,8 +53,8 @@ def read_picture(cv2: Any, path: Path) -> np.ndarray:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as e:
         raise BadImage(f"{path}: {e.strerror}") from e
-    # Only these flags keep alpha; only the others turn a JPEG upright.
-    flags = cv2.IMREAD_COLOR if data[:2].tolist() == [0xFF, 0xD8] else cv2.IMREAD_UNCHANGED
+    # Only UNCHANGED keeps alpha and 16 bits; only the other turns a JPEG upright.
+    flags = cv2.IMREAD_ANYCOLOR if data[:2].tolist() == [0xFF, 0xD8] else cv2.IMREAD_UNCHANGED
     try:
         pixels = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:
@@ -73,15 +74,26 @@ def swapped(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, :, order] if pixels.shape[2] >= 3 else pixels
 
 
-def write_picture(cv2: Any, path: Path, pixels: np.ndarray) -> None:
-    """Encode and write, whole or not at all."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in LOSSY[:2] else []
+def encode(cv2: Any, path: Path, pixels: np.ndarray) -> np.ndarray:
+    """The bytes of a file in the format that the suffix of `path` names, as uint8."""
+    suffix = path.suffix.lower()
+    if suffix in JPEG and pixels.shape[2] in (2, 4):
+        raise WriteFailed(f"{path}: JPEG holds no transparency; name it .png")
+    if pixels.dtype == np.uint16 and suffix in EIGHT_BITS:  # OpenCV would cut off, not scale
+        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix in JPEG else []
     try:
-        done, data = cv2.imencode(path.suffix, swapped(pixels), options)
+        done, data = cv2.imencode(suffix, swapped(pixels), options)
     except cv2.error as e:
         raise WriteFailed(f"{path}: OpenCV writes no such file; name it .png") from e
     if not done:
         raise WriteFailed(f"{path}: OpenCV could not encode it")
+    return np.asarray(data)
+
+
+def write_picture(cv2: Any, path: Path, pixels: np.ndarray) -> None:
+    """Encode and write, whole or not at all."""
+    data = encode(cv2, path, pixels)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data.tobytes())
@@ -117,12 +129,18 @@ def engine_of(args: argparse.Namespace, role: str, shape: str) -> Path:
     return Path(args.engines) / f"{role}.{shape}.engine"
 
 
-def engine_precision(engine: Path) -> str:
-    """What build.py says it built."""
+def engine_precision(engine: Path, about: manifest.Manifest) -> str:
+    """What build.py says it built. Raises `Impossible` if not from this bundle's network."""
     try:
-        return str(json.loads(Path(f"{engine}.json").read_text())["precision"])
+        built = json.loads(Path(f"{engine}.json").read_text(encoding="utf-8"))
+        precision, onnx = str(built["precision"]), str(built["onnx"])
+        source = built["key"]["sha256 of " + onnx]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise Impossible(f"{engine.name} has no readable {engine.name}.json: run build.py") from e
+    # An older bundle's engines stay where a newer bundle is copied over it.
+    if onnx not in about.files or about.files[onnx].sha256 != source:
+        raise Impossible(f"{engine.name} was built from another {onnx}: run build.py")
+    return precision
 
 
 def chosen(args: argparse.Namespace) -> str:
@@ -174,7 +192,9 @@ def open_model(
     # A tile's halo is inside the window, and the window at most the fixed tile.
     tile = None if shape == "tile" else min(model.tile) - 2 * model.halo
     if runtime == "tensorrt":
-        return open_engine(args, engine_of(args, args.model, shape), model), tile
+        engine = engine_of(args, args.model, shape)
+        engine_precision(engine, about)
+        return open_engine(args, engine, model), tile
     files = model.onnx[shape]
     return open_onnx(FOLDER / files.get(about.precision, files["fp32"])), tile
 
@@ -190,7 +210,7 @@ def engine_targets(args: argparse.Namespace, about: manifest.Manifest) -> list[v
             engine = engine_of(args, role, shape)
             if engine.is_file():
                 label = f"{engine.name} on TensorRT"
-                precision = engine_precision(engine)
+                precision = engine_precision(engine, about)
                 opener = functools.partial(open_engine, args, engine, model)
                 targets.append(verify.Target(label, role, shape, precision, opener))
     return targets
@@ -227,6 +247,7 @@ def run_picture(args: argparse.Namespace, about: manifest.Manifest) -> int:
     if target.exists() and not args.yes:
         raise WouldOverwrite(f"{target} exists already; -y overwrites it")
     pixels = read_picture(cv2, source)
+    encode(cv2, target, pixels[:1, :1])  # refuses now what it would refuse after the work
     network, tile = open_model(args, about, pixels.shape[0], pixels.shape[1])
     try:
         result = upscale(cv2, pixels, network, tile)

@@ -7,6 +7,7 @@ stand-ins for TensorRT and libcudart; not run on a board yet.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 from pathlib import Path
@@ -18,7 +19,8 @@ from edgesr.errors import BadModel, Impossible
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 _CUDART_NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0",
-                 "libcudart.so.10.2")  # fmt: skip
+                 "libcudart.so.10.2",
+                 "/usr/local/cuda/lib64/libcudart.so")  # fmt: skip
 
 
 class CudaPython:
@@ -61,42 +63,63 @@ class CudaPython:
         """Give memory back."""
         self._call("cudaFree", address)
 
+    def close(self) -> None:
+        """Give the stream back."""
+        self._call("cudaStreamDestroy", self.stream)
+
 
 class PyCuda:
-    """Device memory through pycuda."""
+    """Device memory through pycuda, in the primary context, which TensorRT uses too."""
 
     name = "pycuda"
 
     def __init__(self) -> None:
         self._driver: Any = importlib.import_module("pycuda.driver")
-        self._driver.init()
-        self._context = self._driver.Device(0).retain_primary_context()
-        self._context.push()
-        self._stream = self._driver.Stream()
+        self._call(self._driver.init)
+        device = self._call(self._driver.Device, 0)
+        if not hasattr(device, "retain_primary_context"):
+            raise Impossible("too old: it knows no primary context")
+        self._context = self._call(device.retain_primary_context)
+        self._call(self._context.push)
+        # pycuda aborts the process at its end if a context is still pushed then.
+        atexit.register(self.close)
+        self._stream = self._call(self._driver.Stream)
         self.stream = int(self._stream.handle)
         self._held: dict[int, Any] = {}
 
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._driver.Error as e:  # a child of Exception alone
+            raise Impossible(_first_line(e)) from e
+
     def allocate(self, size: int) -> int:
         """Address of `size` bytes on the device."""
-        memory = self._driver.mem_alloc(size)
+        memory = self._call(self._driver.mem_alloc, size)
         self._held[int(memory)] = memory
         return int(memory)
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """Queue a copy of `array` to the device."""
-        self._driver.memcpy_htod_async(address, array, self._stream)
+        self._call(self._driver.memcpy_htod_async, address, array, self._stream)
 
     def download(self, array: np.ndarray, address: int) -> None:
         """Queue a copy from the device into `array`."""
-        self._driver.memcpy_dtoh_async(array, address, self._stream)
+        self._call(self._driver.memcpy_dtoh_async, array, address, self._stream)
 
     def synchronize(self) -> None:
         """Wait for what is queued."""
-        self._stream.synchronize()
+        self._call(self._stream.synchronize)
 
     def free(self, address: int) -> None:
         """Give memory back."""
-        self._held.pop(address).free()
+        self._call(self._held.pop(address).free)
+
+    def close(self) -> None:
+        """Give the stream and the context back."""
+        atexit.unregister(self.close)
+        self._stream = None
+        self._call(self._context.pop)
 
 
 class Cudart:
@@ -106,6 +129,7 @@ class Cudart:
 
     def __init__(self) -> None:
         self._lib = _load_cudart()
+        self._lib.cudaGetErrorString.restype = ctypes.c_char_p
         stream = ctypes.c_void_p()
         self._call("cudaStreamCreate", ctypes.byref(stream))
         self.stream = int(stream.value or 0)
@@ -113,7 +137,8 @@ class Cudart:
     def _call(self, function: str, *arguments: Any) -> None:
         status = getattr(self._lib, function)(*arguments)
         if status != 0:
-            raise Impossible(f"{function}: CUDA error {status}")
+            reason = self._lib.cudaGetErrorString(status).decode("ascii", "replace")
+            raise Impossible(f"{function}: CUDA error {status} ({reason})")
 
     def _copy(self, to: int, source: int, size: int, kind: int) -> None:
         self._call("cudaMemcpyAsync", ctypes.c_void_p(to), ctypes.c_void_p(source),
@@ -141,6 +166,10 @@ class Cudart:
     def free(self, address: int) -> None:
         """Give memory back."""
         self._call("cudaFree", ctypes.c_void_p(address))
+
+    def close(self) -> None:
+        """Give the stream back."""
+        self._call("cudaStreamDestroy", ctypes.c_void_p(self.stream))
 
 
 def _load_cudart() -> ctypes.CDLL:
@@ -179,27 +208,40 @@ class TensorRtRuntime:
         trt = _import(module)
         self.name = f"{module}-{trt.__version__}"
         self.scale, self.halo = scale, halo
-        self._memory = open_memory()
-        self._logger = trt.Logger(trt.Logger.ERROR)
-        self._runtime = trt.Runtime(self._logger)
         try:
             plan = engine.read_bytes()
         except OSError as e:
             raise BadModel(f"{engine}: {e.strerror}; run build.py first") from e
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise BadModel(
-                f"{engine.name}: TensorRT {trt.__version__} does not load it; "
-                "run build.py --force on this board"
-            )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise Impossible(f"{engine.name}: no memory for its working space on the GPU")
+        self._buffers: dict[str, tuple[int, int]] = {}
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        self._memory = open_memory()
+        try:
+            self._load(trt, engine.name, plan)
+        except BaseException:
+            self.close()
+            raise
         self._named = hasattr(self._engine, "num_io_tensors")  # since 8.5
         height, width = tuple(self._shape("input"))[2:]
         fixed = height > 0 and width > 0
         self.tile_shapes: tuple[tuple[int, int], ...] = ((height, width),) if fixed else ()
-        self._buffers: dict[str, tuple[int, int]] = {}
+
+    def _load(self, trt: Any, name: str, plan: bytes) -> None:
+        self._logger = trt.Logger(trt.Logger.ERROR)
+        try:
+            self._runtime = trt.Runtime(self._logger)
+        except TypeError as e:  # the bindings' answer to a runtime that CUDA did not give
+            raise Impossible(f"TensorRT {trt.__version__} does not start on this GPU") from e
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise BadModel(
+                f"{name}: TensorRT {trt.__version__} does not load it; "
+                "run build.py --force on this board"
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise Impossible(f"{name}: no memory for its working space on the GPU")
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         """1×3×H×W float32 RGB in [0, 1] → 1×3×sH×sW float32, not clipped."""
@@ -226,16 +268,19 @@ class TensorRtRuntime:
         return {"engine_bytes": int(working), "buffer_bytes": buffers}
 
     def close(self) -> None:
-        """Free the device memory and the engine."""
-        for address, _ in self._buffers.values():
-            self._memory.free(address)
-        self._buffers = {}
-        self._context = self._engine = None
+        """Free the engine, the device memory and the stream; a second call does nothing."""
+        self._context = self._engine = self._runtime = None  # in this order
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            while self._buffers:
+                memory.free(self._buffers.popitem()[1][0])
+            memory.close()
 
     def _buffer(self, name: str, size: int) -> int:
         address, have = self._buffers.get(name, (0, 0))
         if have < size:
             if have:
+                del self._buffers[name]  # should the next call fail, close() frees no more
                 self._memory.free(address)
             address = self._memory.allocate(size)
             self._buffers[name] = (address, size)

@@ -156,6 +156,13 @@ def test_a_turn_keeps_every_call_and_does_not_overrun() -> None:
     assert len(s.wall_ms) == 4 and s.frame[-1] == 0  # one call at least, the next input
 
 
+def test_a_turn_that_must_be_full_ends_with_the_call_that_overruns() -> None:
+    world = World(x=0.3)
+    x = lane("x", world)
+    run_turn(x, 0, 1.0, fill=True, clock=world.clock, cpu_clock=world.cpu_clock)
+    assert len(x.samples.wall_ms) == 4
+
+
 def test_slow_teacher_makes_exactly_five_calls_and_the_student_many() -> None:
     world = World(srgan=3.0, balanced=1 / 32)
     report = bench(BenchConfig(duration_s=20.0), tools=tools(world))
@@ -249,6 +256,19 @@ def test_power_of_constant_5_watts() -> None:
     assert before[1] <= first_call and after[0] >= 40.0
 
 
+def test_20_seconds_suffice_for_the_energy_of_two_networks() -> None:
+    """Neither time of a call divides a turn of 2 s; each network needs 10 s in all."""
+
+    class Steady:
+        name, quantity, rails, total, scope = "fake", "W", ("IN",), ("IN",), "module"
+
+    world = World(srgan=1.3, balanced=0.07)
+    report = bench(BenchConfig(power=True), tools=tools(world, Steady()))  # type: ignore[arg-type]
+    big, small = (m["figures"]["energy_j_per_frame"] for m in report["models"])
+    assert big["value"] == pytest.approx(5.0 * 1.3, rel=1e-3), big
+    assert small["value"] == pytest.approx(5.0 * 0.07, rel=1e-3), small
+
+
 def test_quality_goes_through_the_given_function(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((8, 8, 3), np.uint8))
     seen = []
@@ -289,8 +309,9 @@ def test_a_model_of_one_fixed_size() -> None:
     [
         ({"teacher": "a", "models": ("a",)}, "named twice"),
         ({"width": 0}, "each side"),
-        ({"duration_s": 0.5}, "at least 1 s"),
-        ({"duration_s": float("nan")}, "at least 1 s"),
+        ({"duration_s": 0.5}, "1 to 86400 s"),
+        ({"duration_s": float("nan")}, "1 to 86400 s"),
+        ({"duration_s": float("inf")}, "1 to 86400 s"),
         ({"threads": 0}, "at least 1"),
         ({"repetitions": 0}, "repetition"),
     ],
@@ -446,8 +467,10 @@ def test_command_on_real_networks(networks: tuple[Path, Path], tmp_path: Path) -
 def test_command_refuses_in_one_line(networks: tuple[Path, Path], tmp_path: Path) -> None:
     wide, narrow = map(str, networks)
     cases = [
-        (["--size", "big"], 1, "320x180"),
-        (["--duration", "0"], 1, "at least 1 s"),
+        (["--size", "big"], 2, "320x180"),
+        (["--size", "0x8"], 2, "each side"),
+        (["--duration", "0"], 2, "1 to 86400 s"),
+        (["--duration", "inf"], 2, "1 to 86400 s"),
         (["--quality", str(tmp_path / "absent")], 1, "no such folder"),
         (["--require-power"], 4, "no power sensor"),
         (["--replay", str(tmp_path / "absent.json")], 2, "--replay measures nothing"),
@@ -461,7 +484,10 @@ def test_command_refuses_in_one_line(networks: tuple[Path, Path], tmp_path: Path
         assert got.exit_code == code, (extra, got.output)
         assert message in " ".join(got.stderr.replace("│", " ").split()), extra
     got = RUNNER.invoke(app, ["bench", str(tmp_path / "no.onnx"), "--teacher", wide])
-    assert got.exit_code == 1 and "no such file" in got.stderr
+    assert got.exit_code == 1
+    assert got.stderr == f"edgesr: {tmp_path / 'no.onnx'}: no such file\n"
+    got = RUNNER.invoke(app, ["bench", "balanecd", "--teacher", wide])
+    assert got.exit_code == 1 and got.stderr.count("\n") == 1 and "Did you mean" in got.stderr
 
 
 def test_the_command_loads_no_runtime_before_it_runs() -> None:

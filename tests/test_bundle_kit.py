@@ -286,29 +286,25 @@ class FakeTensorRt(types.ModuleType):
         self.__version__ = version
         self.limit, self.broken = limit, broken
         self.tries: list[dict[str, Any]] = []
-        old, typed = version < "8.4", version.startswith("1")
+        numbers = tuple(int(n) for n in version.split(".")[:2])
+        old, typed = numbers < (8, 4), numbers >= (10, 0)
         flags = ["TF32", "SPARSE_WEIGHTS"] + ([] if version.startswith("11") else ["FP16"])
         self.BuilderFlag = types.SimpleNamespace(**{name: name for name in flags})
-        names = ["EXPLICIT_BATCH"] if not typed else ["STRONGLY_TYPED"]
-        self.NetworkDefinitionCreationFlag = types.SimpleNamespace(
-            **{n: i for i, n in enumerate(names)}
-        )
+        # NvInferRuntime.h: kEXPLICIT_BATCH = 0, kSTRONGLY_TYPED = 1; 10 has both.
+        names = {"EXPLICIT_BATCH": 0, **({"STRONGLY_TYPED": 1} if typed else {})}
+        self.NetworkDefinitionCreationFlag = types.SimpleNamespace(**names)
         self.MemoryPoolType = types.SimpleNamespace(WORKSPACE="WORKSPACE")
         self.ILogger = type("ILogger", (), {"Severity": types.SimpleNamespace(
             INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3)})  # fmt: skip
         fake = self
 
-        class Config:
+        class AnyConfig:
+            __slots__ = ("cache", "flags", "workspace")  # any other attribute raises
+
             def __init__(self) -> None:
                 self.flags = {"TF32"}
                 self.cache = b""
-                if old:
-                    self.max_workspace_size = 0
-                else:
-                    self.set_memory_pool_limit = self._pool
-
-            def _pool(self, pool: str, size: int) -> None:
-                self.max_workspace_size = size
+                self.workspace = 1 << 62
 
             def set_flag(self, flag: str) -> None:
                 self.flags.add(flag)
@@ -326,6 +322,21 @@ class FakeTensorRt(types.ModuleType):
             def get_timing_cache(self) -> Any:
                 return types.SimpleNamespace(serialize=lambda: self.cache + b"t")
 
+        class OldConfig(AnyConfig):
+            __slots__ = ()
+
+            def _set(self, size: int) -> None:
+                self.workspace = size
+
+            max_workspace_size = property(fset=_set)
+
+        class NewConfig(AnyConfig):
+            __slots__ = ()
+
+            def set_memory_pool_limit(self, pool: str, size: int) -> None:
+                assert pool == "WORKSPACE"
+                self.workspace = size
+
         class Builder:
             platform_has_fast_fp16 = True
 
@@ -336,13 +347,13 @@ class FakeTensorRt(types.ModuleType):
                 source = types.SimpleNamespace(shape=(1, 3, 64, 64))
                 return types.SimpleNamespace(bits=bits, get_input=lambda i: source)
 
-            def create_builder_config(self) -> Config:
-                return Config()
+            def create_builder_config(self) -> AnyConfig:
+                return OldConfig() if old else NewConfig()
 
-            def build_serialized_network(self, network: Any, config: Config) -> Any:
-                fake.tries.append({"workspace": config.max_workspace_size, "bits": network.bits,
+            def build_serialized_network(self, network: Any, config: AnyConfig) -> Any:
+                fake.tries.append({"workspace": config.workspace, "bits": network.bits,
                                    "flags": sorted(config.flags)})  # fmt: skip
-                if config.max_workspace_size > fake.limit:
+                if config.workspace > fake.limit:
                     self.logger.log(1, "[virtualMemoryBuffer.cpp] OutOfMemory (no further info)")
                     return None
                 if config.flags & set(fake.broken):
@@ -386,7 +397,7 @@ def test_each_version_is_asked_only_for_what_it_has(
     assert facts["onnx"] == ("student.fp16.onnx" if typed else "student.fp32.onnx")
     flags = {"SPARSE_WEIGHTS", "TF32"} | (set() if typed else {"FP16"})
     assert set(fake.tries[0]["flags"]) == flags
-    assert fake.tries[0]["bits"] == 1  # EXPLICIT_BATCH, or STRONGLY_TYPED
+    assert fake.tries[0]["bits"] == (2 if typed else 1)  # STRONGLY_TYPED, or EXPLICIT_BATCH
     cache = copy / "engines" / f"timing-tensorrt-{version}-unknown.cache"
     assert cache.read_bytes() == b"tt"  # two engines, the second began with the first's timings
 
@@ -406,13 +417,20 @@ def test_workspace_shrinks_until_it_fits(copy: Path, monkeypatch: pytest.MonkeyP
     assert facts["workspace_bytes"] == 256 << 20
 
 
-def test_workspace_is_a_share_of_what_is_free(tmp_path: Path) -> None:
+def test_workspace_is_a_share_of_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "proc").mkdir()
     # Orin Nano 8 GB, JetPack 6.2, desktop running.
     (tmp_path / "proc" / "meminfo").write_text(
         "MemTotal:        7802900 kB\nMemFree:          312200 kB\nMemAvailable:    4718592 kB\n"
     )
-    assert script("build").available_bytes(str(tmp_path)) == 4718592 * 1024
+    build = script("build")
+    free = build.available_bytes(str(tmp_path))
+    assert free == 4718592 * 1024
+    for available, workspace in ((free, 1_932_735_283), (0, 32 << 20)):  # 40 %; never nothing
+        monkeypatch.setattr(build, "available_bytes", lambda size=available: size)
+        assert build.default_workspace() == workspace
 
 
 def test_l4t_is_read_as_the_board_writes_it(tmp_path: Path) -> None:
@@ -465,7 +483,9 @@ FAKE_CUDART = """
 #include <string.h>
 int cudaStreamCreate(void **s) { *s = (void *)0x51; return 0; }
 int cudaStreamSynchronize(void *s) { return s != (void *)0x51; }
-int cudaMalloc(void **p, size_t n) { *p = malloc(n); return *p == 0; }
+int cudaStreamDestroy(void *s) { return s != (void *)0x51; }
+const char *cudaGetErrorString(int status) { return status == 2 ? "out of memory" : "other"; }
+int cudaMalloc(void **p, size_t n) { if (n > 1 << 24) return 2; *p = malloc(n); return 0; }
 int cudaFree(void *p) { free(p); return 0; }
 int cudaMemcpyAsync(void *d, const void *s, size_t n, int kind, void *stream) {
     if ((kind != 1 && kind != 2) || stream != (void *)0x51) return 1;
@@ -508,6 +528,7 @@ def fake_cuda_python(library: ctypes.CDLL) -> types.ModuleType:
     module.__dict__.update(
         cudaStreamCreate=lambda: (0, stream), cudaMalloc=malloc, cudaMemcpyAsync=copy,
         cudaStreamSynchronize=lambda s: (int(s != stream),),
+        cudaStreamDestroy=lambda s: (int(s != stream),),
         cudaFree=lambda p: (library.cudaFree(ctypes.c_void_p(p)),),
         cudaMemcpyKind=lambda kind: kind,
     )  # fmt: skip
@@ -515,13 +536,18 @@ def fake_cuda_python(library: ctypes.CDLL) -> types.ModuleType:
 
 
 def fake_pycuda(library: ctypes.CDLL) -> types.ModuleType:
-    """pycuda.driver, as far as it is used."""
+    """pycuda.driver, as far as it is used; `stack` holds the contexts that are pushed."""
     module = types.ModuleType("pycuda.driver")
+    stack: list[str] = []
+
+    class Error(Exception):  # as in pycuda: no RuntimeError, no MemoryError of Python's
+        pass
 
     class Memory:
         def __init__(self, size: int) -> None:
             self.address = ctypes.c_void_p()
-            library.cudaMalloc(ctypes.byref(self.address), ctypes.c_size_t(size))
+            if library.cudaMalloc(ctypes.byref(self.address), ctypes.c_size_t(size)):
+                raise Error("cuMemAlloc failed: out of memory")
 
         def __int__(self) -> int:
             return int(self.address.value or 0)
@@ -535,9 +561,9 @@ def fake_pycuda(library: ctypes.CDLL) -> types.ModuleType:
         def synchronize(self) -> None:
             pass
 
-    context = types.SimpleNamespace(push=lambda: None)
+    context = types.SimpleNamespace(push=lambda: stack.append("primary"), pop=stack.pop)
     module.__dict__.update(
-        init=lambda: None, Stream=Stream, mem_alloc=Memory,
+        init=lambda: None, Stream=Stream, mem_alloc=Memory, Error=Error, stack=stack,
         Device=lambda i: types.SimpleNamespace(retain_primary_context=lambda: context),
         memcpy_htod_async=lambda to, a, s: ctypes.memmove(to, a.ctypes.data, a.nbytes),
         memcpy_dtoh_async=lambda a, source, s: ctypes.memmove(a.ctypes.data, source, a.nbytes),

@@ -276,6 +276,8 @@ def test_export_refuses_what_it_cannot_do(networks: dict[str, Path], tmp_path: P
     assert "not in this version" in refused("--target", "cpu", "--precision", "int8")
     assert "not in this version" in refused("--target", "cpu", "--sparsity", "2:4")
     assert "known: cpu" in refused("--target", "toaster")
+    mistyped = refused("--target", "cpu", "--teacher", "srgann")
+    assert "Did you mean srgan?" in mistyped and mistyped.count("\n") == 1
     # SRGAN's generator looks 40 pixels far.
     far = refused("--target", "cpu", "--tile", "64")
     assert "no exact middle" in far and "--tile 192" in far and "--no-teacher" in far

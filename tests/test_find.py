@@ -32,8 +32,9 @@ def small(width: int = 8, name: str = "small") -> Checkpoint:
 
 
 def bundle_in(folder: Path, model: Checkpoint) -> Path:
-    """The two files of a bundle that name its student."""
+    """A bundle of one network, whose golden tile is only named: nothing replays it here."""
     folder.mkdir()
+    (folder / "tile.npy").write_bytes(b"never read here")
     (folder / "any.onnx").write_bytes(to_onnx(model.graph, model.weights))
     described = manifest.Model(
         name="s", scale=4, halo=4, parameters=1, macs_per_pixel=1, tile=(64, 64),
@@ -41,8 +42,10 @@ def bundle_in(folder: Path, model: Checkpoint) -> Path:
     )  # fmt: skip
     written = manifest.Manifest(
         edgesr="0", target="cpu", precision="auto", sparsity={}, tensorrt=None,
-        models={"student": described}, golden=(), limits={}, gates=(), gates_passed=True,
-        files={"any.onnx": manifest.entry(folder / "any.onnx")},
+        models={"student": described},
+        golden=(manifest.Golden("student", "dynamic", "tile.npy", "tile.npy", (0, 0, 4, 4)),),
+        limits={"fp32": {"psnr_db": 80.0}}, gates=(), gates_passed=True,
+        files={n: manifest.entry(folder / n) for n in ("any.onnx", "tile.npy")},
     )  # fmt: skip
     (folder / manifest.FILE).write_text(written.dumps(), encoding="utf-8")
     return folder

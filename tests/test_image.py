@@ -276,6 +276,23 @@ def test_read_rgb8(tmp_path: Path) -> None:
         read_rgb8(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_read_rgb8_drops_alpha_that_hides_nothing(
+    tmp_path: Path, channels: int, dtype: type
+) -> None:
+    pixels, top = noise(channels, dtype), np.iinfo(dtype).max
+    pixels[..., -1] = top
+    write(tmp_path / "a.png", Picture(pixels))
+    got = read_rgb8(tmp_path / "a.png")
+    assert got.shape == (23, 31, 3) and got.flags.c_contiguous
+    np.testing.assert_array_equal(got[..., :1], to_8_bit(pixels[..., :1]))
+    pixels[3, 5, -1] = top - 1  # in 16 bit that rounds to opaque, and still is not
+    write(tmp_path / "b.png", Picture(pixels))
+    with pytest.raises(BadImage, match=r"b\.png: has transparency"):
+        read_rgb8(tmp_path / "b.png")
+
+
 def test_folders(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", ".hidden.png", "c.txt"):
         (tmp_path / name).write_text("")

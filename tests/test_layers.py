@@ -21,6 +21,7 @@ ROWS = (
         "config",
         "atomic",
         "progress",
+        "machine",
         "device",
         "image",
         "resize",

@@ -194,6 +194,18 @@ def test_energy_that_must_not_be_used() -> None:
     assert big["value"] is not None
 
 
+def test_idle_power_is_not_made_up_after_the_readings_ended() -> None:
+    made = with_power()
+    made["power"]["loaded_idle"][1] = [35.0, 55.0]  # the last reading is at 40 s
+    report = complete(made)
+    energy = report["energy"]
+    assert energy["loaded_idle_before_w"]["value"] == pytest.approx(4.0)
+    assert energy["loaded_idle_after_w"]["value"] is None and energy["loaded_idle_after_w"]["note"]
+    assert energy["problems"] == ["idle power could not be measured"]
+    net = report["models"][0]["figures"]["energy_net_j_per_frame"]
+    assert net["value"] == pytest.approx(6.0, rel=0.02)  # by the idle window that was measured
+
+
 def test_no_meter_is_null_with_reason_and_fix() -> None:
     report = complete(record())
     assert report["energy"] is None
@@ -255,6 +267,14 @@ def test_replay_of_something_else(tmp_path: Path, text: str, message: str) -> No
         read(tmp_path / "absent.json")
 
 
+def test_replay_of_a_report_whose_calls_took_no_time(tmp_path: Path) -> None:
+    made = record()
+    made["models"][0]["raw"]["samples"]["wall_ms"] = [0.0] * 10
+    (tmp_path / "r.json").write_text(json.dumps(made))
+    with pytest.raises(BadConfig, match="damaged"):
+        read(tmp_path / "r.json")
+
+
 def test_markdown_table_makes_cells_harmless() -> None:
     assert markdown_table(["a", "b"], [["x|y", 1], ["two\nlines", 2.5]]) == (
         "| a | b |\n| :-- | --: |\n| x\\|y | 1 |\n| two lines | 2.5 |\n"
@@ -314,6 +334,7 @@ def test_axes_have_round_ticks_inside() -> None:
     a = axis("ms", [12.0, 5300.0], log=True)
     assert a.ticks() == [10.0, 100.0, 1000.0]
     assert axis("ms", [12.0, 300.0], log=True).ticks() == [10.0, 20.0, 50.0, 100.0, 200.0]
+    assert axis("ms", [30.0, 30.4], log=True).ticks() == [25.0, 30.0, 35.0]
     assert axis("s", [0.0, 24.0]).ticks() == [0.0, 5.0, 10.0, 15.0, 20.0, 25.0]
     assert a.place(a.low) == 0.0 and a.place(a.high) == 1.0
     assert len(axis("dB", [28.4, 28.4]).ticks()) >= 2

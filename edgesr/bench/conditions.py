@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgesr.machine import memory_bytes, processor, text
+
 _PACKAGES = ("edgesr", "numpy", "onnxruntime", "opencv-python-headless")
 
 
@@ -19,41 +21,22 @@ def conditions(root: Path = Path("/")) -> dict[str, Any]:
     `root` is where /proc, /sys and /etc are read from. Sizes are bytes, temperatures °C.
     """
     found = {
-        "board": _text(root / "proc/device-tree/model"),
-        "l4t": _text(root / "etc/nv_tegra_release"),
+        "board": text(root / "proc/device-tree/model"),
+        "l4t": text(root / "etc/nv_tegra_release"),
         "power_mode": _power_mode(),
-        "cpu": _cpu_model(root),
+        "cpu": processor(root) or platform.processor(),
         "cores": os.cpu_count(),
         "cores_usable": _usable_cores(),
         "governor": _cpufreq(root, "scaling_governor"),
         "clock_limits_khz": _clock_limits(root),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "memory_bytes": _meminfo(root, "MemTotal"),
-        "memory_available_bytes": _meminfo(root, "MemAvailable"),
+        "memory_bytes": memory_bytes(root, "MemTotal"),
+        "memory_available_bytes": memory_bytes(root, "MemAvailable"),
         "load_average_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "temperatures_c": _temperatures(root),
         "versions": _versions(),
     }
     return {name: value for name, value in found.items() if value not in (None, "", {})}
-
-
-def _text(path: Path) -> str:
-    try:
-        return " ".join(path.read_text(errors="replace").replace("\0", " ").split())
-    except OSError:
-        return ""
-
-
-def _cpu_model(root: Path) -> str:
-    try:
-        text = (root / "proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Model", "Hardware"):
-            return value.strip()
-    return platform.processor()
 
 
 def _usable_cores() -> int | None:
@@ -63,7 +46,7 @@ def _usable_cores() -> int | None:
 def _cpufreq(root: Path, name: str) -> str:
     """The setting of every core; one word when they agree."""
     paths = sorted((root / "sys/devices/system/cpu").glob(f"cpu[0-9]*/cpufreq/{name}"))
-    return ", ".join(dict.fromkeys(_text(p) for p in paths))
+    return ", ".join(dict.fromkeys(text(p) for p in paths))
 
 
 def _clock_limits(root: Path) -> str:
@@ -71,24 +54,13 @@ def _clock_limits(root: Path) -> str:
     return f"{low} to {high}" if low and high else ""
 
 
-def _meminfo(root: Path, field: str) -> int | None:
-    try:
-        text = (root / "proc/meminfo").read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
 def _temperatures(root: Path) -> dict[str, float]:
     found = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        kind, text = _text(zone / "type"), _text(zone / "temp")
+        kind, reading = text(zone / "type"), text(zone / "temp")
         # A switched-off sensor answers with an error or with -256 °C.
-        if kind and text.lstrip("-").isdigit() and int(text) > -200_000:
-            found[kind] = int(text) / 1000
+        if kind and reading.lstrip("-").isdigit() and int(reading) > -200_000:
+            found[kind] = int(reading) / 1000
     return found
 
 

@@ -10,6 +10,7 @@ from edgesr.errors import BadConfig
 DEFAULT_TEACHER = "srgan"
 REPETITIONS = 5
 MIN_DURATION_S = 1.0
+MAX_DURATION_S = 86_400.0
 MAX_SIDE = 8192
 
 
@@ -42,8 +43,9 @@ class BenchConfig:
             raise BadConfig(f"'{twice[0]}' is named twice; compare different models")
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
             raise BadConfig(f"--size: each side must be 1 to {MAX_SIDE} pixels")
-        if not self.duration_s >= MIN_DURATION_S:
-            raise BadConfig(f"--duration: at least {MIN_DURATION_S:g} s, not {self.duration_s:g}")
+        if not MIN_DURATION_S <= self.duration_s <= MAX_DURATION_S:  # NaN is not either
+            limits = f"{MIN_DURATION_S:g} to {MAX_DURATION_S:g} s"
+            raise BadConfig(f"--duration: {limits}, not {self.duration_s:g}")
         if self.repetitions < 1:
             raise BadConfig("at least one repetition is needed")
         if self.threads is not None and self.threads < 1:

@@ -179,11 +179,14 @@ class _Run:
         c = self.config
         order = turns(self.lanes, c.repetitions)
         share_s = c.duration_s / len(order)
+        # Turns that all end a little early would leave every energy a little short of its
+        # least time.
+        fill = self.meter is not None and not isinstance(self.meter, NoMeter)
         with progress(len(order), "bench: timing") as bar:
             for repetition, lane in order:
                 bar.note(lane.name)
                 clocks = {"clock": self.tools.clock, "cpu_clock": self.tools.cpu_clock}
-                run_turn(lane, repetition, share_s, **clocks)
+                run_turn(lane, repetition, share_s, fill=fill, **clocks)
                 bar.advance()
 
     def _rest(self, what: str) -> Window:

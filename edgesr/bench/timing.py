@@ -113,13 +113,18 @@ def run_turn(
     repetition: int,
     share_s: float,
     *,
+    fill: bool = False,
     clock: Clock = time.perf_counter,
     cpu_clock: Clock = time.process_time,
 ) -> None:
-    """Time calls of `lane` for about `share_s`, one at least; none starts that would overrun."""
+    """Time calls of `lane` for about `share_s`, one at least.
+
+    None starts that would overrun; with `fill` the one that overruns ends the turn, so that
+    all of `share_s` is used.
+    """
     begin = clock()
     typical = 0.0
-    while not typical or clock() - begin + typical <= share_s:
+    while not typical or clock() - begin + (0.0 if fill else typical) <= share_s:
         cpu = cpu_clock()
         start = clock()
         number = lane.call()

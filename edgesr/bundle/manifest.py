@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,8 +106,9 @@ def read(folder: Path) -> Manifest:
         raise BadConfig(f"{path}: not a bundle's manifest, or a damaged one ({e})") from e
     if isinstance(version, int) and version > FORMAT:
         raise BadConfig(f"{path}: bundle format {version}, this reads up to {FORMAT}")
-    body = _canonical(data)
-    sealed = hashlib.sha256(body.encode()).hexdigest()
+    # Half of a surrogate pair can be escaped in JSON, and is no text: its hash is another.
+    body = _canonical(data).encode("utf-8", "surrogatepass")
+    sealed = hashlib.sha256(body).hexdigest()
     if sealed != seal or text != _canonical(dict(data, **{_SEAL: seal})):
         raise BadConfig(f"{path} was changed after the export; copy or export the bundle again")
     del data["format"]
@@ -170,13 +172,20 @@ def _from_json(path: Path, data: dict[str, Any]) -> Manifest:
         found = Manifest(
             **dict(data, models=models, golden=golden, files=files, gates=tuple(data["gates"]))
         )
+        networks = {(role, shape): by for role, m in models.items() for shape, by in m.onnx.items()}
+        used = [str(name) for by in networks.values() for name in by.values()]
+        used += [str(name) for g in golden for name in (g.input, g.output)]
+        unlimited = {p for by in networks.values() for p in by} - set(data["limits"])
     except (KeyError, TypeError, AttributeError) as e:
         raise BadConfig(f"{path}: not a bundle's manifest ({e})") from e
-    used = [f for m in models.values() for by in m.onnx.values() for f in by.values()]
-    used += [name for g in golden for name in (g.input, g.output)]
     for name in [*files, *used]:
         if not _inside(name) or name not in files:
             raise BadConfig(f"{path} names '{name}', which is no file of this bundle")
+    for part in (part for key in networks for part in key):  # build.py names engines so
+        if not re.fullmatch("[a-z0-9_-]+", part):
+            raise BadConfig(f"{path} names a network '{part}', which is no name")
+    if set(networks) != {(g.model, g.shape) for g in golden} or unlimited:
+        raise BadConfig(f"{path}: a network has no golden tile or no limits to be checked by")
     return found
 
 

@@ -103,7 +103,9 @@ def bench(
 def _measure(size: str, **asked: Any) -> Report:
     from edgesr.bench.config import BenchConfig, parse_size
     from edgesr.bench.run import bench as run
+    from edgesr.errors import BadConfig
     from edgesr.evaluate import evaluate
+    from edgesr.models.find import check
 
     def score(
         folder: Path,
@@ -113,8 +115,14 @@ def _measure(size: str, **asked: Any) -> Report:
     ) -> dict[str, Any]:
         return evaluate(folder, runtime, scale=scale, on_progress=on_progress).to_json()
 
-    width, height = parse_size(size)
-    return run(BenchConfig(width=width, height=height, **asked), score=score)
+    try:
+        width, height = parse_size(size)
+        config = BenchConfig(width=width, height=height, **asked)
+    except BadConfig as e:
+        raise typer.BadParameter(str(e)) from e
+    for name in config.names:
+        check(name)
+    return run(config, score=score)
 
 
 def _write(report: Report, json_file: Path | None, html: Path | None, md: Path | None) -> None:

@@ -25,7 +25,7 @@ def evaluate(
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option("-t", "--tile", min=1, help="Side of a tile in pixels; default: automatic."),
+        typer.Option("-t", "--tile", min=16, help="Side of a tile in pixels; default: automatic."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

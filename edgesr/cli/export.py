@@ -41,9 +41,14 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a bundle: ONNX files, golden tiles, builder and runner for a device."""
+    from edgesr import device
     from edgesr.export import export_bundle
+    from edgesr.models.find import check
     from edgesr.progress import progress
 
+    device.load(target)  # a mistyped name is said before anything begins
+    for name in (model,) if no_teacher else (model, teacher):
+        check(name)
     out = out or Path(f"bundle-{Path(model).stem}-{target}")
     with progress(None, f"export {target}") as bar:
         bundle = export_bundle(

@@ -33,7 +33,7 @@ Out = Annotated[
 Model = Annotated[str, typer.Option("-m", "--model", help="Name of a bundled model, or a file.")]
 Tile = Annotated[
     int | None,
-    typer.Option("-t", "--tile", min=1, help="Side of a tile in pixels; default: automatic."),
+    typer.Option("-t", "--tile", min=16, help="Side of a tile in pixels; default: automatic."),
 ]
 OutFormat = Annotated[
     Format | None, typer.Option("-f", "--format", help="Output format; default: png.")

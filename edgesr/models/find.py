@@ -65,6 +65,14 @@ def load_network(name_or_path: Where) -> Checkpoint:
     raise BadModel(f"model '{name}' is bundled as ONNX only; it has no weights to go on from")
 
 
+def check(name_or_path: Where) -> None:
+    """Raise `UnknownName` or `BadModel` for a name or path that is not there; loads nothing."""
+    if _name(name_or_path) is None:
+        path = Path(name_or_path).expanduser()
+        if not path.exists():
+            raise BadModel(f"{path}: no such file")
+
+
 def onnx_of(name_or_path: Where) -> Path | bytes:
     """The fp32 ONNX file of a model, any input size: a path, or bytes made on the spot.
 

@@ -14,6 +14,9 @@ from edgesr.power.meter import Trace
 Window: TypeAlias = tuple[float, float]  # start and end in seconds, on the trace's clock
 
 MIN_COVERAGE = 0.95
+# In nominal intervals. Random instants in neighbouring ones lie up to two apart, and a few
+# milliseconds more on a busy machine; beyond three a reading is missing for certain.
+LONGEST_GAP = 3
 MIN_SAMPLES = 200
 MIN_WINDOW_S = 10.0
 MAX_IDLE_DRIFT = 0.05
@@ -24,8 +27,8 @@ class Energy:
     """The energy of one window, or of several together.
 
     `rails_j` is joules by rail; `total_j` their sum by the meter's formula, None when it has
-    none. `coverage` is the share of the time that lies between readings at most twice the
-    nominal interval apart. `problems` says why the figures must not be used; empty: valid.
+    none. `coverage` is the share of the time that lies between readings at most `LONGEST_GAP`
+    nominal intervals apart. `problems` says why the figures must not be used; empty: valid.
     """
 
     rails_j: dict[str, float]
@@ -51,7 +54,7 @@ def energy(trace: Trace, *windows: Window) -> Energy:
     times = np.array([s.time_s for s in trace.samples])
     duration = sum(end - start for start, end in windows)
     inside = sum(int(np.sum((times >= start) & (times <= end))) for start, end in windows)
-    covered = sum(_covered_s(times, 2 * trace.nominal_s, window) for window in windows)
+    covered = sum(_covered_s(times, LONGEST_GAP * trace.nominal_s, window) for window in windows)
     coverage = covered / duration if duration > 0 else 0.0
     rails: dict[str, float] = {}
     if times.size >= 2:
@@ -112,8 +115,8 @@ def _problems(
         found.append(f"readings cover {coverage:.0%} of the time, {MIN_COVERAGE:.0%} needed")
     if samples < MIN_SAMPLES:
         found.append(f"{samples} readings, {MIN_SAMPLES} needed")
-    if duration < MIN_WINDOW_S:
-        found.append(f"{duration:.1f} s measured, {MIN_WINDOW_S:.0f} s needed")
+    if round(duration, 3) < MIN_WINDOW_S:
+        found.append(f"{duration:.1f} s measured, {MIN_WINDOW_S:.0f} s needed: run it longer")
     return tuple(found)
 
 

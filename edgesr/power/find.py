@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgesr.errors import Impossible
 from edgesr.power import ina3221, rapl
 from edgesr.power.meter import Meter, NoMeter, sysfs_root
 
@@ -17,10 +18,10 @@ def find_meter(root: Path | None = None, total: Sequence[str] | None = None) -> 
     profile's formula for the board: rails to add up.
     """
     base = sysfs_root() if root is None else root
-    board = ina3221.find(base, total)
+    board = _answering(lambda: ina3221.find(base, total))
     if not isinstance(board, NoMeter):
         return board
-    processor = rapl.find(base)
+    processor = _answering(lambda: rapl.find(base))
     if not isinstance(processor, NoMeter):
         return processor
     for absence in (board, processor):
@@ -30,3 +31,14 @@ def find_meter(root: Path | None = None, total: Sequence[str] | None = None) -> 
         f"no power sensor here: {board.reason}, {processor.reason}",
         "run it on the board itself, or on bare metal; virtual machines and containers hide both",
     )
+
+
+def _answering(find: Callable[[], Meter | NoMeter]) -> Meter | NoMeter:
+    """What `find` gives, if it can be read; a sensor that is there but silent is no meter."""
+    try:
+        meter = find()
+        if not isinstance(meter, NoMeter):
+            meter.read()
+    except Impossible as e:
+        return NoMeter(str(e), "read that file by hand; if that fails too, restart", present=True)
+    return meter

@@ -139,4 +139,10 @@ def read_number(path: Path) -> float:
     try:
         return float(read_text(path))
     except (OSError, ValueError) as e:
-        raise Impossible(f"the power sensor stopped answering: {path}: {e}") from e
+        raise Impossible(f"the power sensor does not answer: {path}: {_why(e)}") from e
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "there is no number in it"

@@ -41,14 +41,14 @@ def _load(report: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     ok = load <= 0.5 * cores
     text = f"load average {load:.2f} on {cores} cores before the run"
-    return [_check("other load", ok, text if ok else f"{text}: other work slowed the run")]
+    return [_check("other load", ok, text if ok else f"{text}: other work may have slowed the run")]
 
 
 def _model(model: dict[str, Any]) -> list[dict[str, Any]]:
     name, warm, n = model["name"], model["raw"]["warm_up"], len(model["raw"]["samples"]["wall_ms"])
     first, last = (model["figures"][f"latency_{k}_third_ms"]["value"] for k in ("first", "last"))
     drift = last / first - 1
-    spread = "" if warm["cov"] is None else f", the last ones within {warm['cov']:.1%}"
+    spread = "" if warm["cov"] is None else f", the last ones varied by {warm['cov']:.1%}"
     settled = "" if warm["stable"] else "; not steady to 2.5 % when its time was over"
     moved = f"last third of the calls {drift:+.1%} against the first"
     return [

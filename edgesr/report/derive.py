@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from edgesr.power.energy import Energy, Window, energy, idle_problem, net_j
+from edgesr.power.energy import MIN_COVERAGE, Energy, Window, energy, idle_problem, net_j
 from edgesr.power.meter import Trace, formula
 from edgesr.report.figures import SAMPLES_FOR, Figure, bootstrap, figure, percentile
 
@@ -129,9 +130,9 @@ def energy_summary(report: dict[str, Any]) -> dict[str, Any] | None:
         "scope": trace.scope,
         "samples": len(trace.samples),
         "nominal_s": trace.nominal_s,
-        "idle_w": figure(energy(trace, tuple(power["idle"])).mean_w, "W", "measured"),
-        "loaded_idle_before_w": figure(idle[0], "W", "measured"),
-        "loaded_idle_after_w": figure(idle[-1], "W", "measured"),
+        "idle_w": _watts(_idle_w(trace, power["idle"])),
+        "loaded_idle_before_w": _watts(idle[0]),
+        "loaded_idle_after_w": _watts(idle[-1]),
     }
     drift = idle_problem(known) if len(known) == len(idle) else "idle power could not be measured"
     summary["problems"] = [drift] if drift else []
@@ -195,4 +196,15 @@ def _net(whole: Energy, power: dict[str, Any]) -> float | None:
 
 
 def _loaded_idle_w(trace: Trace, power: dict[str, Any]) -> list[float | None]:
-    return [energy(trace, tuple(window)).mean_w for window in power["loaded_idle"]]
+    return [_idle_w(trace, window) for window in power["loaded_idle"]]
+
+
+def _idle_w(trace: Trace, window: Sequence[float]) -> float | None:
+    """Mean watts over an idle window; None where the readings do not cover it."""
+    found = energy(trace, (window[0], window[1]))
+    return found.mean_w if found.coverage >= MIN_COVERAGE else None
+
+
+def _watts(watts: float | None) -> Figure:
+    note = "" if watts is not None else "no total, or too few readings at rest"
+    return figure(watts, "W", "measured", note=note)

@@ -63,7 +63,7 @@ def read(path: Path) -> Report:
         raise BadConfig(f"{path} is no report of schema {SCHEMA} (it says {schema!r})")
     try:
         return complete(record)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
         raise BadConfig(f"{path} is a damaged report: {type(e).__name__} {e}") from e
 
 

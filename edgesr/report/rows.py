@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from edgesr.power.sampler import NOMINAL_S
 from edgesr.report.figures import Figure
 
 NONE = "–"
@@ -207,7 +206,7 @@ def _energy_notes(report: dict[str, Any]) -> Iterable[str]:
     e = report["energy"]
     yield (
         f"J/frame: gross, by {e['meter']}, {e['total']}: {e['scope']}; {e['samples']} readings at "
-        f"random instants, one in each {1000 * (e['nominal_s'] or NOMINAL_S):.0f} ms."
+        f"random instants, one in each {1000 * e['nominal_s']:.0f} ms."
     )
 
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from edgesr.report.markdown import markdown_table
+
 SCHEMA = "edgesr.compress/1"
 CONVENTION = (
     "PSNR and SSIM on BT.601 Y of the 8-bit result, border of 4 pixels shaved, "
@@ -92,9 +94,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     lines = [f"# Compression: {report['name']}", ""]
     if report["missed"]:
         lines += [f"**Not met:** {report['missed']}. The best so far was kept.", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|---|--:|--:|--:|--:|"]
-    lines += ["| " + " | ".join(row) + " |" for row in table_rows(report)]
-    return "\n".join([*lines, "", _note(report)]) + "\n"
+    return "\n".join([*lines, markdown_table(HEAD, table_rows(report)), _note(report)]) + "\n"
 
 
 def _note(report: dict[str, Any]) -> str:

@@ -110,6 +110,8 @@ def _log_ticks(a: Axis) -> list[float]:
     first, last = math.floor(math.log10(a.low)), math.ceil(math.log10(a.high))
     ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
     found = [t for t in ticks if a.low <= t <= a.high]
+    if len(found) < 2:  # a narrow range, where the two scales look alike
+        return _linear_ticks(a)
     return found if len(found) <= 8 else [t for t in found if f"{t:e}".startswith("1.0")]
 
 
