@@ -129,15 +129,16 @@ def _write(report: Report, json_file: Path | None, html: Path | None, md: Path |
     from edgesr.report import dumps, to_html, to_markdown, write
 
     forms = ((json_file, dumps), (html, to_html), (md, to_markdown))
+    # Files first: a reader of stdout that goes away (`| head`) must not cost the run.
+    for path, form in forms:
+        if path is not None and path != _STDOUT:
+            write(path, form(report))
+            typer.echo(f"written: {path}", err=True)
     piped = [form for path, form in forms if path == _STDOUT]
     if piped:
         typer.echo(piped[0](report), nl=False)
     else:
         _show(report)
-    for path, form in forms:
-        if path is not None and path != _STDOUT:
-            write(path, form(report))
-            typer.echo(f"written: {path}", err=True)
 
 
 def _show(report: Report) -> None:
