@@ -282,7 +282,8 @@ def test_quality_goes_through_the_given_function(tmp_path: Path) -> None:
     world = World(raw=1.0, balanced=0.1)
     config = BenchConfig(teacher="raw", duration_s=2, quality=tmp_path)
     report = bench(config, score=score, tools=tools(world))
-    assert seen == [(tmp_path, "balanced", 4), (tmp_path, None, 4)]
+    # Bicubic first: it reads every picture before anything is timed.
+    assert seen == [(tmp_path, None, 4), (tmp_path, "balanced", 4)]
     assert report["models"][0]["figures"]["psnr_y_db"]["note"] == UNTRAINED
     assert report["models"][1]["figures"]["psnr_y_db"]["value"] == 30.0
     assert report["baseline"]["figures"]["psnr_y_db"]["value"] == 30.0
@@ -462,6 +463,22 @@ def test_command_on_real_networks(networks: tuple[Path, Path], tmp_path: Path) -
     replayed = RUNNER.invoke(app, replay)
     assert replayed.exit_code == 0 and again.read_bytes() == out["html"].read_bytes()
     assert json.loads(replayed.stdout) == report
+
+
+def test_a_damaged_picture_is_found_before_anything_is_timed(
+    networks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cv2.imwrite(str(folder / "a.png"), picture)
+    whole = (folder / "a.png").read_bytes()
+    (folder / "zzz.png").write_bytes(whole[: len(whole) // 2])
+    wide, narrow = map(str, networks)
+    done = RUNNER.invoke(app, ["bench", narrow, "--teacher", wide, "--quality", str(folder)])
+    assert done.exit_code == 1
+    assert "zzz.png" in done.stderr
+    assert "bench: timing" not in done.stderr
 
 
 def test_command_refuses_in_one_line(networks: tuple[Path, Path], tmp_path: Path) -> None:

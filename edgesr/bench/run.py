@@ -128,13 +128,13 @@ class _Run:
         with sampling as trace:
             idle = self._rest("at rest")
             self._open()
+            baseline = self._baseline()
             warm = self._warm_up()
             loaded = [self._rest("at rest, models loaded")]
             self._time()
             loaded.append(self._rest("at rest, models loaded"))
         after = self.tools.conditions()
-        qualities, baseline = self._qualities()
-        rows = zip(self.subjects, self.lanes, warm, memories, qualities, strict=True)
+        rows = zip(self.subjects, self.lanes, warm, memories, self._qualities(), strict=True)
         return {
             "schema": SCHEMA,
             "created_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
@@ -201,18 +201,23 @@ class _Run:
                 bar.advance()
         return start, self.tools.clock()
 
-    def _qualities(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    def _baseline(self) -> dict[str, Any] | None:
+        """Bicubic's quality. First of all, so that a damaged picture does not cost the run."""
+        folder = self.config.quality
+        if folder is None or self.score is None:
+            return None
+        return {"name": "bicubic", "quality": self._scored(folder, "bicubic", None)}
+
+    def _qualities(self) -> list[dict[str, Any]]:
         folder = self.config.quality
         if folder is None or self.score is None:
             missing = {"missing": "no folder of pictures given; --quality DIR names one"}
-            reasons = [{"missing": UNTRAINED} if s.untrained else missing for s in self.subjects]
-            return reasons, None
+            return [{"missing": UNTRAINED} if s.untrained else missing for s in self.subjects]
         found = [
             {"missing": UNTRAINED} if s.untrained else self._scored(folder, s.name, lane.runtime)
             for s, lane in zip(self.subjects, self.lanes, strict=True)
         ]
-        scores = self._scored(folder, "bicubic", None)
-        return found, {"name": "bicubic", "quality": scores}
+        return found
 
     def _scored(self, folder: Path, name: str, runtime: Runtime | None) -> dict[str, Any]:
         assert self.score is not None
