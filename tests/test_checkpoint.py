@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import safetensors.numpy
 from edgesr import checkpoint
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadModel, MissingExtra, WriteFailed
+from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Activation, Conv, Graph, PixelShuffle, Weights
 
 
@@ -67,6 +69,36 @@ def test_the_package_safetensors_reads_it(tmp_path: Path) -> None:
         about = json.loads(file.metadata()["edgesr"])
         assert set(file.keys()) == set(tiny().weights)
     assert (about["format"], about["scale"], about["graph"]["name"]) == (1, 4, "tiny")
+
+
+def int8(scale: float = 0.25) -> QuantSpec:
+    return QuantSpec({"input": float(np.float32(1 / 127)), "head": scale}, 7, ("tail",))
+
+
+def test_int8_scales_come_back_and_need_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tiny()
+    checkpoint.save(tmp_path / "plain", plain)
+    assert checkpoint.load(tmp_path / "plain").quant is None
+    with safetensors.safe_open(tmp_path / "plain", framework="numpy") as file:
+        assert "quant" not in json.loads(file.metadata()["edgesr"])  # old files look like this
+    checkpoint.save(tmp_path / "int8", dataclasses.replace(plain, quant=int8()))
+    after = checkpoint.load(tmp_path / "int8")
+    assert after.quant == int8()
+    np.testing.assert_array_equal(after.weights["head.weight"], plain.weights["head.weight"])
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert checkpoint.summary(tmp_path / "int8").quant == int8()
+
+
+def test_int8_scales_of_another_network_are_refused(tmp_path: Path) -> None:
+    other = QuantSpec({"body": 0.5}, 8, ("tail",))
+    with pytest.raises(BadModel, match="no scale for"):
+        checkpoint.save(tmp_path / "a", dataclasses.replace(tiny(), quant=other))
+    assert not list(tmp_path.iterdir())
+    about = {"format": 1, "graph": json.loads(tiny().graph.to_json())}
+    for quant in (other.to_json(), 3, {**int8().to_json(), "bits": 5}):
+        refused(with_metadata(tmp_path / "x", {**about, "quant": quant}), "int8|scale")
 
 
 def test_half_is_half_the_size_and_read_as_float32(tmp_path: Path) -> None:

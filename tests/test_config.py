@@ -82,8 +82,22 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
     for text, message in (
         ('name="a"\nstages=[]', "at least one"),
         ('name="a"\n[[stages]]\nkind="prune"\nsteps=1', "needs a budget"),
-        ('name="a"\nbudget="macs=9%"\n[[stages]]\nkind="prune"\nsteps=1', "first stage"),
-        ('name="a"\nwidths=[]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
+        (
+            'name="a"\n[[stages]]\nkind="quantize"\nsteps=1\n[[stages]]\nkind="distill"\nsteps=1',
+            "quantize can only be the last",
+        ),
+        ('name="a"\n[[stages]]\nkind="prune"\nmethod="magnitude"\nkeep=1.0\nsteps=1', "keep is"),
+        ('name="a"\n[[stages]]\nkind="distill"\nsteps=1\nloss={adversarial=1.0}', 'kind = "gan"'),
+        ('name="a"\n[[stages]]\nkind="distill"\nsteps=1\nloss={pixel=0.0}', "one of them positive"),
+        (
+            'name="a"\nscale=3\n[student]\nfamily="srgan"\n[[stages]]\nkind="distill"\nsteps=1',
+            "scale must be 2, 4 or 8",
+        ),
+        (
+            'name="a"\n[student]\nfamily="teacher"\n[[stages]]\nkind="distill"\nsteps=1',
+            "budget goes with",
+        ),
+        ('name="a"\nwidths=[0]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
         ('name="a"\nwidths=[0, 8]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
         ('name="a"\nclip=0.0\n[[stages]]\nkind="distill"\nsteps=1', "clip must be positive"),
         ('name="a"\nscale=0\n[[stages]]\nkind="distill"\nsteps=1', "scale 2 to 8"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from edgesr.errors import BadImage
 from edgesr.resize import downscale_bicubic
@@ -161,9 +162,52 @@ def test_held_out_pictures_that_cannot_be_measured_are_left_out(folder: Path) ->
     tiny = folder / "tiny.png"
     cv2.imwrite(str(tiny), np.zeros((3, 3, 3), np.uint8))
     good = folder / "coffee.png"
-    assert [p.name for p in held_out([flat, good, small, tiny], SCALE)] == ["coffee.png"]
+    pairs, unread = held_out([flat, good, small, tiny], SCALE)
+    assert [p.name for p in pairs] == ["coffee.png"]
+    assert unread == []
     with pytest.raises(BadImage, match=r"\(flat.png, small.png, tiny.png\)"):
         held_out([flat, small, tiny], SCALE)
+
+
+def test_damaged_pictures_are_skipped_named_and_counted(folder: Path) -> None:
+    whole = cv2.imencode(".jpg", cv2.imread(str(folder / "rocket.png")))[1].tobytes()
+    cut, text, empty = folder / "cut.jpg", folder / "text.png", folder / "void.png"
+    cut.write_bytes(whole[: len(whole) // 2])
+    text.write_text("not a picture")
+    empty.write_bytes(b"")
+    paths = data.photographs(folder)
+    assert len(paths) == 8
+    for _ in range(2):  # made, and found in the cache
+        pack = data.open_pack(paths, SCALE)
+        assert [e.name for e in pack.entries] == ["astronaut.png", "chelsea.png", "coffee.png",
+                                                  "grey.png", "rocket.png"]  # fmt: skip
+        assert len(pack.skipped) == 3
+        for line, path in zip(pack.skipped, (cut, text, empty), strict=True):
+            assert line.startswith(f"{path}: ") and "\n" not in line
+    # What comes after a damaged picture lies where it should.
+    expected = cv2.imread(str(folder / "rocket.png"))[:160, :164, ::-1]
+    np.testing.assert_array_equal(pack.hr(pack.entries[4]), expected)
+    pairs, unread = held_out([cut, folder / "coffee.png", text], SCALE)
+    assert [p.name for p in pairs] == ["coffee.png"]
+    assert [line.split(": ")[0] for line in unread] == [str(cut), str(text)]
+    with pytest.raises(BadImage, match="each is damaged"):
+        data.open_pack([cut, text], SCALE)
+
+
+def test_ranks_together_see_the_batch_of_one_process_with_all_of_it(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+    pack.cache_teacher("fake", lambda lr: lr.repeat(SCALE, 0).repeat(SCALE, 1))
+
+    def crops(batch: int, rank: int, size: int) -> data.Batches:
+        return data.Batches(pack, patch=12, batch=batch, seed=5, teacher=True, rank=rank, size=size)
+
+    whole, parts = crops(6, 0, 1), [crops(2, rank, 3) for rank in range(3)]
+    for step in (0, 1, 999):
+        expected, got = whole[step], [part[step] for part in parts]
+        for name in ("lr", "hr", "teacher"):
+            together = torch.cat([getattr(batch, name) for batch in got])
+            assert torch.equal(together, getattr(expected, name)), name
+        assert not torch.equal(got[0].lr, got[1].lr)
 
 
 def test_deep_pictures_are_rounded_to_8_bit(folder: Path, tmp_path: Path, photograph) -> None:

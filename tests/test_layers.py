@@ -32,7 +32,7 @@ ROWS = (
     ("graph",),
     ("runtime", "power", "report"),
     ("checkpoint", "bundle", "models"),
-    ("training", "pruning"),
+    ("pruning", "training"),
     ("compress", "train", "export", "bench", "upscale", "evaluate", "verify", "plan", "doctor"),
     ("cli",),
     ("__main__",),
@@ -51,7 +51,7 @@ MAY_IMPORT = {name: LIGHT for row in ROWS[:2] for name in row} | {
 }
 # Importing the module itself must not load these; a function may, at the point of use.
 LATE = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "matplotlib", "skimage"}
-AT_ONCE = {"training": {"torch"}, "pruning": {"torch"}, "compress": {"torch"}}
+AT_ONCE = {"training": {"torch"}}
 HEAVY = ("torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "cv2", "skimage", "matplotlib")
 
 
@@ -164,6 +164,7 @@ def test_importing_the_cli_loads_nothing_heavy() -> None:
 
 COMMANDS = (
     "compress",
+    "train",
     "export",
     "bench",
     "upscale",

@@ -12,7 +12,7 @@ from networks import random_weights
 from edgesr.models.student import student
 from edgesr.training.net import GraphNet
 from edgesr.training.rep import RepConv
-from edgesr.training.start import continued_student, fresh_student
+from edgesr.training.start import Trained, continued_student, fresh_student
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_folded_equals_unfolded_on_a_real_crop(astronaut: np.ndarray) -> None:
 def test_unfolding_keeps_the_function(astronaut: np.ndarray) -> None:
     graph = student(8, 3)
     weights = random_weights(graph)
-    back = continued_student(graph, weights, rep=True, seed=0).weights()
+    back = continued_student(Trained(graph, weights), rep=True, seed=0).weights()
     for name, value in weights.items():
         np.testing.assert_allclose(back[name], value, atol=1e-6)
 

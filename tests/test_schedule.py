@@ -17,12 +17,26 @@ def test_the_gate_on_quality_goes_back_to_the_last_student_that_passes() -> None
     legs = legs_of(recipe)
     psnr = [30.0, 29.95, 29.9, 29.5]
     assert last_within_drop(legs, psnr, 0.11) == (2, "1-prune-3of3 loses 0.50 dB against the "
-                                                  "unpruned student, more than the 0.11 dB "
+                                                  "student before it, more than the 0.11 dB "
                                                   "allowed")  # fmt: skip
     assert last_within_drop(legs, psnr, 0.01)[0] == 0
     assert last_within_drop(legs, psnr, 0.51) == (3, "")
     assert last_within_drop(legs, psnr, None) == (3, "")
     assert last_within_drop(legs, [30.0, 30.1, 29.0, 30.2], 0.0) == (3, "")
+
+
+def test_the_gate_starts_from_the_network_before_anything_was_taken_away() -> None:
+    stages = (Stage("distill", 10), Stage("distill", 10), Stage("prune", 9, method="2:4"),
+              Stage("quantize", 5))  # fmt: skip
+    legs = legs_of(Recipe("r", stages))
+    assert [leg.reduces for leg in legs] == [False, False, True, True]
+    psnr = [29.0, 30.0, 29.95, 29.8]  # the first leg's figure is no yardstick
+    assert last_within_drop(legs, psnr, 0.1)[0] == 2
+    assert last_within_drop(legs, psnr, 0.01)[0] == 1
+    from_trained = legs_of(Recipe("r", stages[2:]), from_trained=True)
+    assert [(leg.name, leg.steps, leg.reduces) for leg in from_trained] == [
+        ("start", 0, False), ("0-prune-1of1", 9, True), ("1-quantize", 5, True)]  # fmt: skip
+    assert last_within_drop(from_trained, [30.0, 29.95, 29.8], 0.01)[0] == 0
 
 
 def test_legs_split_the_steps_and_schedules_start_warm_and_end_low() -> None:
@@ -83,7 +97,7 @@ def test_the_moving_average_follows_the_formula(tmp_path: Path, photograph, monk
     trainer = Trainer(net, None, batches, leg, TrainSpec(0.5, 1.0, 0, 100))
     expected = net.layers["head"].weight.detach().clone()
     for step in range(5):
-        trainer.one_step()
+        trainer.one_step(batches[step])
         trainer.step += 1
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * net.layers["head"].weight.detach()

@@ -11,7 +11,9 @@ width to choose.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,9 @@ from edgesr.graph.spec import (
     PixelShuffle,
     Weights,
 )
+
+# For each group its units' new order: place i is taken by the unit that was at `order[i]`.
+Orders: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,24 @@ def prune_groups(graph: Graph) -> tuple[Group, ...]:
     from zeroing).
     """
     channels = channel_units(graph)
-    frozen = channels.fixed | _not_zero_preserving(graph, channels)
+    return _groups(graph, channels, channels.fixed | _not_zero_preserving(graph, channels))
+
+
+def order_groups(graph: Graph) -> tuple[Group, ...]:
+    """The groups whose units may change places, in order of their first convolution.
+
+    Left out: units tied to the picture's own channels, and units that a constant of their own
+    (an `Affine` with one each) is applied to: the graph itself would have to change.
+    """
+    channels = channel_units(graph)
+    own: set[int] = set()
+    for layer in graph.layers:
+        if isinstance(layer, Affine) and max(len(layer.gain), len(layer.shift)) > 1:
+            own |= set(channels.of[layer.name])
+    return _groups(graph, channels, channels.fixed | own)
+
+
+def _groups(graph: Graph, channels: Channels, frozen: Set[int]) -> tuple[Group, ...]:
     members: dict[int, list[tuple[str, int]]] = {}
     for conv in graph.convs():
         for index, unit in enumerate(channels.of[conv.name]):
@@ -220,3 +242,93 @@ def _smaller_affine(layer: Affine, kept: NDArray[np.bool_]) -> Affine:
         return tuple(v for v, k in zip(values, kept, strict=True) if k)
 
     return dataclasses.replace(layer, gain=pick(layer.gain), shift=pick(layer.shift))
+
+
+def narrower(graph: Graph, groups: Sequence[Group]) -> Callable[[Sequence[int]], Graph]:
+    """A function from one width for each of `groups` to the graph at these widths.
+
+    It gives the graph that `remove_units` gives, except that constants of an `Affine` are the
+    first ones. Cheap, as it counts channels instead of moving weights: for searching widths.
+    """
+    channels = channel_units(graph)
+    group_of = {}
+    for k, group in enumerate(groups):
+        for unit in group.units:
+            name, index = unit.filters[0]
+            group_of[channels.of[name][index]] = k
+    fixed: dict[str, int] = {}
+    of_group: dict[str, list[tuple[int, int]]] = {}
+    for layer in graph.layers:
+        owners = [group_of.get(unit, -1) for unit in channels.of[layer.name]]
+        fixed[layer.name] = owners.count(-1)
+        of_group[layer.name] = [
+            (k, owners.count(k) // groups[k].width) for k in sorted(set(owners) - {-1})
+        ]
+
+    def at(widths: Sequence[int]) -> Graph:
+        layers: list[Layer] = []
+        for layer in graph.layers:
+            if isinstance(layer, Conv | Affine) and of_group[layer.name]:
+                out = fixed[layer.name] + sum(n * widths[k] for k, n in of_group[layer.name])
+                if isinstance(layer, Conv):
+                    layer = dataclasses.replace(layer, out=out)
+                else:
+                    layer = _smaller_affine(layer, np.arange(graph.channels[layer.name]) < out)
+            layers.append(layer)
+        return Graph(graph.name, tuple(layers))
+
+    return at
+
+
+def permute_units(graph: Graph, weights: Weights, orders: Orders) -> Weights:
+    """The same network with the units of each of `order_groups` in another order.
+
+    Filters, biases and slopes move in the convolutions that make the channels, input slices in
+    those that read them. Nothing is computed, so `permute_units(…, inverse(orders))` gives back
+    the same bits; the output is equal up to the order of summation.
+    """
+    moved = _channel_orders(graph, orders)
+    permuted: Weights = {}
+    for layer in graph.layers:
+        into, out = moved[layer.inputs[0]], moved[layer.name]
+        if isinstance(layer, Conv):
+            weight = weights[f"{layer.name}.weight"]
+            permuted[f"{layer.name}.weight"] = np.ascontiguousarray(weight[out][:, into])
+            if layer.bias:
+                permuted[f"{layer.name}.bias"] = weights[f"{layer.name}.bias"][out]
+        elif f"{layer.name}.slope" in weights:
+            slope = weights[f"{layer.name}.slope"]
+            permuted[f"{layer.name}.slope"] = slope[out] if slope.shape[0] > 1 else slope.copy()
+    return permuted
+
+
+def inverse(orders: Orders) -> Orders:
+    """The orders that undo `orders`."""
+    return tuple(tuple(int(i) for i in np.argsort(order)) for order in orders)
+
+
+def _channel_orders(graph: Graph, orders: Orders) -> dict[str, NDArray[np.intp]]:
+    """For each tensor which old channel is at each place."""
+    moved = {name: np.arange(n) for name, n in graph.channels.items()}
+    for group, order in zip(order_groups(graph), orders, strict=True):
+        assert sorted(order) == list(range(group.width))
+        for unit, source in zip(group.units, (group.units[i] for i in order), strict=True):
+            for (name, place), (_, old) in zip(unit.filters, source.filters, strict=True):
+                moved[name][place] = old
+    for layer in graph.layers:
+        inputs = [moved[i] for i in layer.inputs]
+        if isinstance(layer, Concat):
+            starts = np.cumsum([0, *(len(i) for i in inputs[:-1])])
+            moved[layer.name] = np.concatenate(
+                [i + start for i, start in zip(inputs, starts, strict=True)]
+            )
+        elif isinstance(layer, PixelShuffle):
+            r2 = layer.factor**2
+            moved[layer.name] = inputs[0][::r2] // r2
+            assert np.array_equal(
+                inputs[0].reshape(-1, r2), moved[layer.name][:, None] * r2 + np.arange(r2)
+            )
+        elif not isinstance(layer, Conv):
+            assert all(np.array_equal(inputs[0], other) for other in inputs[1:])
+            moved[layer.name] = inputs[0]
+    return moved

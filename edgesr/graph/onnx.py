@@ -7,7 +7,7 @@ and arithmetic to float16 between a Cast at each end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,7 +17,6 @@ from edgesr.errors import BadModel, MissingExtra
 from edgesr.graph.reach import halo
 from edgesr.graph.spec import (
     INPUT,
-    INPUT_CHANNELS,
     Activation,
     Add,
     Affine,
@@ -46,21 +45,38 @@ def to_onnx(
     precision: Literal["fp32", "fp16"] = "fp32",
     shape: tuple[int, int] | None = None,
     metadata: Mapping[str, str] | None = None,
+    keep: Sequence[str] = (),
 ) -> bytes:
     """The network as an ONNX file.
 
     Input `input` is 1×3×H×W float32 RGB in [0, 1], output `output` is 1×3×sH×sW float32.
     `shape` fixes (H, W); None leaves batch, H and W open. `metadata` is added to the
-    `edgesr.name`, `edgesr.scale` and `edgesr.halo` that every file carries.
+    `edgesr.name`, `edgesr.scale` and `edgesr.halo` that every file carries. `keep` names layers
+    before the last whose tensors become outputs too, in fp32 under their names (calibration
+    reads them).
     Raises `MissingExtra` without the onnx package, `BadModel` for weights that do not fit
     the graph, or float16.
     """
+    need_onnx()
+    graph.check_weights(weights)
+    writer = Writer(graph, weights, np.float16 if precision == "fp16" else np.float32)
+    return serialise(graph, writer.model(shape, keep), metadata)
+
+
+def need_onnx() -> None:
+    """Raise `MissingExtra` without the onnx package."""
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError as e:
         raise MissingExtra("onnx", "export", "writing ONNX files") from e
-    graph.check_weights(weights)
-    model = _Writer(graph, weights, np.float16 if precision == "fp16" else np.float32).model(shape)
+
+
+def serialise(
+    graph: Graph, model: onnx.ModelProto, metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The checked bytes of `model`, with the metadata that every file carries."""
+    import onnx
+
     facts = {"edgesr.name": graph.name, "edgesr.scale": str(graph.scale),
              "edgesr.halo": str(halo(graph)), **(metadata or {})}  # fmt: skip
     for key in sorted(facts):
@@ -70,8 +86,11 @@ def to_onnx(
     return data
 
 
-class _Writer:
-    """Collects nodes and initialisers in the order of the graph."""
+class Writer:
+    """Collects nodes and initialisers in the order of the graph.
+
+    `names` says under which name the ONNX file holds each tensor of the graph.
+    """
 
     def __init__(self, graph: Graph, weights: Weights, dtype: type[np.floating[Any]]) -> None:
         self.graph, self.weights, self.dtype = graph, weights, dtype
@@ -79,7 +98,8 @@ class _Writer:
         self.constants: dict[str, onnx.TensorProto] = {}
         self.names = {INPUT: INPUT}
 
-    def model(self, shape: tuple[int, int] | None) -> onnx.ModelProto:
+    def model(self, shape: tuple[int, int] | None, keep: Sequence[str] = ()) -> onnx.ModelProto:
+        """The whole graph as a model without metadata; arguments as `to_onnx`."""
         from onnx import TensorProto, helper
 
         half = self.dtype is np.float16
@@ -92,15 +112,10 @@ class _Writer:
             self.add(layer)
         if half:
             self.node("Cast", [self.graph.output], OUTPUT, to=TensorProto.FLOAT)
-        s = self.graph.scale
-        n, h, w = (1, *shape) if shape else ("N", "H", "W")
-        sh, sw = (h * s, w * s) if shape else (f"H*{s}", f"W*{s}")
-        x = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [n, INPUT_CHANNELS, h, w])
-        cout = self.graph.channels[self.graph.output]
-        y = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [n, cout, sh, sw])
-        body = helper.make_graph(
-            self.nodes, self.graph.name, [x], [y], list(self.constants.values())
-        )
+        x = self.described(INPUT, INPUT, shape)
+        y = [self.described(OUTPUT, self.graph.output, shape)]
+        y += [self.described(self.names[k], k, shape) for k in keep]
+        body = helper.make_graph(self.nodes, self.graph.name, [x], y, list(self.constants.values()))
         return helper.make_model(
             body,
             ir_version=IR_VERSION,
@@ -108,12 +123,27 @@ class _Writer:
             producer_name="edgesr",
         )
 
+    def described(
+        self, name: str, tensor: str, shape: tuple[int, int] | None
+    ) -> onnx.ValueInfoProto:
+        """Type and shape of the graph's `tensor` under the file's `name`."""
+        from onnx import TensorProto, helper
+
+        size = self.graph.sizes[tensor]
+        n, h, w = (1, *shape) if shape else ("N", "H", "W")
+        if size != 1:
+            h, w = (h * size, w * size) if shape else (f"H*{size}", f"W*{size}")
+        sides = [n, self.graph.channels[tensor], h, w]
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)
+
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        """Add a node, named after its one output."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Add an initialiser once; its name."""
         from onnx import numpy_helper
 
         if name not in self.constants:
@@ -121,6 +151,7 @@ class _Writer:
         return name
 
     def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """Add a weight of the graph in the file's precision; its name."""
         value = self.weights[name]
         if shape:
             value = value.reshape(shape)
@@ -131,18 +162,16 @@ class _Writer:
         return self.constant(name, typed)
 
     def scalar(self, name: str, value: float) -> str:
+        """Add a constant in the file's precision; its name."""
         return self.constant(name, np.array(value, self.dtype))
 
     def add(self, layer: Layer) -> None:
+        """Add the nodes of one layer, from and to the tensors in `names`."""
         inputs = [self.names[i] for i in layer.inputs]
         out = self.names[layer.name]
         match layer:
             case Conv():
-                pad = layer.kernel // 2
-                inputs.append(self.weight(f"{layer.name}.weight"))
-                if layer.bias:
-                    inputs.append(self.weight(f"{layer.name}.bias"))
-                self.node("Conv", inputs, out, kernel_shape=[layer.kernel] * 2, pads=[pad] * 4)
+                self.conv(layer, inputs[0], out)
             case Activation():
                 self.activation(layer, inputs[0], out)
             case Add():
@@ -162,7 +191,18 @@ class _Writer:
             case Affine():
                 self.affine(layer, inputs[0], out)
 
+    def conv(self, layer: Conv, x: str, out: str) -> None:
+        """A convolution from tensor `x` to tensor `out`."""
+        names = ["weight", "bias"] if layer.bias else ["weight"]
+        self.conv_node(layer, [x, *(self.weight(f"{layer.name}.{n}") for n in names)], out)
+
+    def conv_node(self, layer: Conv, inputs: list[str], out: str) -> None:
+        """The node of a convolution whose operands are there."""
+        pads = [layer.kernel // 2] * 4
+        self.node("Conv", inputs, out, kernel_shape=[layer.kernel] * 2, pads=pads)
+
     def activation(self, layer: Activation, x: str, out: str) -> None:
+        """An activation from tensor `x` to tensor `out`."""
         match layer.fn:
             case "relu":
                 self.node("Relu", [x], out)
@@ -183,6 +223,7 @@ class _Writer:
                 self.node("Mul", [x, f"{out}.gate"], out)
 
     def affine(self, layer: Affine, x: str, out: str) -> None:
+        """A gain and shift, without the one that does nothing."""
         gain = np.array(layer.gain, self.dtype).reshape(-1, 1, 1)
         shift = np.array(layer.shift, self.dtype).reshape(-1, 1, 1)
         steps = [("Mul", "gain", gain)] if np.any(gain != 1) else []

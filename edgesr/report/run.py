@@ -2,133 +2,107 @@
 
 from __future__ import annotations
 
-import html
-import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgesr.report.markdown import markdown_table
+from edgesr.report.crops import Crop
+from edgesr.report.record import dumps
+from edgesr.report.run_curves import curves_of
+from edgesr.report.run_markdown import to_markdown
+from edgesr.report.run_rows import HEAD, table_rows, to_table
+from edgesr.report.run_web import to_html
 
-SCHEMA = "edgesr.compress/1"
+__all__ = ["HEAD", "SCHEMA", "build", "render", "table_rows", "to_table", "without_timing"]
+
+SCHEMA = "edgesr.compress/2"
 CONVENTION = (
     "PSNR and SSIM on BT.601 Y of the 8-bit result, border of 4 pixels shaved, "
-    "mean over photographs that were not trained on. MACs per low-resolution pixel; "
-    "parameters and MACs are counted, PSNR and SSIM measured (ONNX Runtime, fp32)."
+    "mean over photographs that were not trained on. MACs per low-resolution pixel. "
+    "KiB: 1024 bytes of fp32 weights; coded is without loss, with the zeros left out. "
+    "Parameters, MACs and bytes are counted; PSNR and SSIM are measured "
+    "(ONNX Runtime, fp32 unless int8 is said)."
 )
+# What differs from run to run, or is a time: kept in `timing`, away from what must not differ.
+TIMED = ("cpu_ms", "cpu_ms_int8", "seconds", "data_wait", "steps_per_s", "images_per_s")
 
 
 def build(
     *,
     name: str,
-    legs: Sequence[dict[str, Any]],
+    legs: Sequence[Mapping[str, Any]],
     chosen: int,
     missed: str,
     budget: str,
-    student: dict[str, Any],
-    teacher: dict[str, Any],
-    bicubic: dict[str, float],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+    bicubic: Mapping[str, float],
     held_out: Sequence[str],
+    curves: Mapping[str, Any] | None = None,
+    crops: Sequence[Crop] = (),
+    notes: Sequence[str] = (),
+    conditions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report as plain data."""
-    return {
+    """The report as plain data, keys sorted; docs/report-schema.md describes the fields.
+
+    `teacher` is None where there is none: `edgesr train`. `legs`, `student` and `teacher` may
+    hold the `TIMED` keys at their top: they are put into their `timing`. `curves` are those of
+    `curves_of`. A figure that is not finite becomes None.
+    """
+    report = {
         "schema": SCHEMA,
         "name": name,
         "budget": budget,
         "missed": missed,
-        "teacher": teacher,
-        "student": student,
+        "teacher": None if teacher is None else _net(teacher),
+        "student": _net(student),
         "bicubic": dict(bicubic),
-        "legs": [dict(leg) for leg in legs],
+        "legs": [_net(leg) for leg in legs],
         "chosen_leg": chosen,
         "held_out": list(held_out),
+        "curves": curves or curves_of(()),
+        "crops": [crop.record() for crop in crops],
+        "notes": list(notes),
+        "conditions": conditions or {},
         "convention": CONVENTION,
     }
+    return dict(_plain(report))
 
 
-def render(report: dict[str, Any]) -> dict[str, str]:
-    """The text of report.json, report.md and report.html, by suffix."""
+def render(report: dict[str, Any], crops: Sequence[Crop] = ()) -> dict[str, str]:
+    """The text of report.json, report.md and report.html, by suffix.
+
+    `crops` are those that `build` got, for their pixels. Without them the page has no pictures.
+    """
     return {
-        "json": json.dumps(report, indent=1, sort_keys=True) + "\n",
+        "json": dumps(report),
         "md": to_markdown(report),
-        "html": to_html(report),
+        "html": to_html(report, crops),
     }
 
 
-def table_rows(report: dict[str, Any]) -> list[list[str]]:
-    """The report's table as text, under `HEAD`."""
-    teacher, student = report["teacher"], report["student"]
-    rows = [["bicubic", "–", "–", *_quality(report["bicubic"])]]
-    rows.append([f"teacher: {teacher['name']}", *_size(teacher), *_quality(teacher)])
-    last = len(report["legs"]) - 1
-    for i, leg in enumerate(report["legs"]):
-        kept = ", kept" if i == report["chosen_leg"] != last else ""
-        rows.append(
-            [f"after {leg['leg']} ({leg['steps']} steps){kept}", *_size(leg), *_quality(leg)]
-        )
-    share = [student[k] / teacher[k] for k in ("params", "macs_per_pixel")]
-    rows.append(["student / teacher", *(f"{x:.1%}" for x in share), _gap(student, teacher), ""])
-    return rows
+def without_timing(report: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed run must have in common with an uninterrupted one: all but the times."""
+    kept = {key: value for key, value in report.items() if key != "conditions"}
+    for key in ("student", "teacher"):
+        kept[key] = report[key] and _untimed(report[key])
+    return {**kept, "legs": [_untimed(leg) for leg in report["legs"]]}
 
 
-def _size(net: dict[str, Any]) -> list[str]:
-    return [f"{net['params']:,}", f"{net['macs_per_pixel']:,}"]
+def _untimed(net: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in net.items() if key != "timing"}
 
 
-def _quality(q: dict[str, Any]) -> list[str]:
-    if q["psnr_y"] is None:
-        return ["– (untrained)", "–"]
-    return [f"{q['psnr_y']:.2f}", f"{q['ssim_y']:.4f}"]
+def _net(net: Mapping[str, Any]) -> dict[str, Any]:
+    timing = {**net.get("timing", {}), **{key: net[key] for key in TIMED if key in net}}
+    rest = {key: value for key, value in net.items() if key not in TIMED}
+    return {**rest, "timing": timing}
 
 
-def _gap(student: dict[str, Any], teacher: dict[str, Any]) -> str:
-    if teacher["psnr_y"] is None:
-        return "–"
-    return f"{student['psnr_y'] - teacher['psnr_y']:+.2f} dB"
-
-
-HEAD = ["", "parameters", "MACs/px", "PSNR-Y dB", "SSIM-Y"]
-
-
-def to_markdown(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    lines = [f"# Compression: {report['name']}", ""]
-    if report["missed"]:
-        lines += [f"**Not met:** {report['missed']}. The best so far was kept.", ""]
-    return "\n".join([*lines, markdown_table(HEAD, table_rows(report)), _note(report)]) + "\n"
-
-
-def _note(report: dict[str, Any]) -> str:
-    note = f"{report['convention']} {len(report['held_out'])} photographs held out."
-    budget = report["budget"]
-    if not budget:
-        return note
-    return f"{note} Budget: {budget}{' of the teacher' if budget.endswith('%') else ''}."
-
-
-_STYLE = """
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;
-margin:3rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}
-td,th{padding:.45rem .7rem;border-bottom:1px solid #8884;text-align:right}
-td:first-child,th:first-child{text-align:left}tr:last-child td{font-weight:600}
-.missed{border-left:4px solid #c33;padding:.5rem 1rem}small{opacity:.75}
-"""
-
-
-def to_html(report: dict[str, Any]) -> str:
-    """The report as one self-contained page."""
-    title = html.escape(f"Compression: {report['name']}")
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in HEAD)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in table_rows(report)
-    )
-    missed = (
-        f'<p class="missed">Not met: {html.escape(report["missed"])}. The best so far was kept.</p>'
-        if report["missed"]
-        else ""
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><h1>{title}</h1>{missed}<table><tr>{head}</tr>{body}</table>"
-        f"<p><small>{html.escape(_note(report))}</small></p></html>\n"
-    )
+def _plain(x: Any) -> Any:
+    """`x` as JSON can hold it: keys sorted, tuples as lists, None for what is not finite."""
+    if isinstance(x, Mapping):
+        return {str(key): _plain(x[key]) for key in sorted(x)}
+    if isinstance(x, list | tuple):
+        return [_plain(item) for item in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -55,10 +55,24 @@ class Chart:
         path = "".join(f"M{self._x(x):.1f} {self._y(y):.1f}h0" for x, y in zip(xs, ys, strict=True))
         self._parts.append(f'<path class="dots c{colour % 6}" stroke-width="{width}" d="{path}"/>')
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], colour: int) -> None:
+    def line(
+        self, xs: Sequence[float], ys: Sequence[float], colour: int, *, dashed: bool = True
+    ) -> None:
         """A thin line through the given points."""
         pairs = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in zip(xs, ys, strict=True))
-        self._parts.append(f'<polyline class="line c{colour % 6}" points="{pairs}"/>')
+        kind = "line" if dashed else "line solid"
+        self._parts.append(f'<polyline class="{kind} c{colour % 6}" points="{pairs}"/>')
+
+    def starts(self, marks: Sequence[tuple[float, str]]) -> None:
+        """Upright lines where parts of the run begin, named where there is room for it."""
+        free = 0.0
+        for x, name in dict(marks).items():  # of those at one place the last
+            at = self._x(x)
+            self._parts.append(f'<path class="start" d="M{at:.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>')
+            end = at + 4 + 7 * (len(name) + 1)
+            if at >= free and end <= WIDTH:
+                self._parts.append(_text(at + 4, HEIGHT - _BOTTOM - 6, name, "start", "part"))
+                free = end
 
     def label(self, x: float, y: float, text: str) -> None:
         """Text beside a point; to its left where the right side has no room."""

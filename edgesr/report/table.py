@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgesr.report import rows
 
@@ -19,19 +20,21 @@ def to_table(report: dict[str, Any]) -> Table:
 
     Where it is too wide names of models go over several lines; figures are never cut.
     """
+    heads = [_NARROW.get(header, header) for header in rows.HEADERS]
+    return figures_table(heads, rows.summary_rows(report))
+
+
+def figures_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> Table:
+    """A rich table of names and figures: only the names, in the first column, are folded."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
-    for number, header in enumerate(rows.HEADERS):
+    for number, head in enumerate(heads):
         figure = number > 0
-        table.add_column(
-            _NARROW.get(header, header),
-            justify="right" if figure else "left",
-            no_wrap=figure,
-            overflow="fold",
-        )
-    for cells in rows.summary_rows(report):
+        justify: Literal["left", "right"] = "right" if figure else "left"
+        table.add_column(head, justify=justify, no_wrap=figure, overflow="fold")
+    for cells in body:
         table.add_row(*(Text(cell) for cell in cells))
     return table

@@ -10,12 +10,14 @@ number to go on exactly.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -46,7 +48,8 @@ class Entry:
 class Pack:
     """Memory-mapped pictures: uint8 RGB, low and high resolution.
 
-    Raises `BadImage` when `folder` is not a whole pack.
+    `skipped` says which pictures could not be read, and why. Raises `BadImage` when `folder` is
+    not a whole pack.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +57,7 @@ class Pack:
         try:
             facts = json.loads((folder / "index.json").read_text())
             self.scale: int = facts["scale"]
+            self.skipped: tuple[str, ...] = tuple(facts.get("skipped", ()))
             self.entries = tuple(Entry(*row) for row in facts["entries"])
             last = self.entries[-1]
             pixels = last.height * last.width * 3
@@ -87,6 +91,16 @@ class Pack:
     ) -> None:
         """Run `upscale` (HWC uint8 → HWC uint8) over all pictures once and keep the result."""
         path = self.folder / f"teacher-{name}.bin"
+        with _alone(path.with_suffix(".lock")):
+            self._make_teacher(path, upscale)
+        try:
+            self._teacher = _mapped(path, self._hr.size)
+        except (OSError, ValueError) as e:
+            raise BadImage(f"{path}: damaged cache of the teacher's pictures; delete it") from e
+
+    def _make_teacher(
+        self, path: Path, upscale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    ) -> None:
         if not path.is_file():
             partial = path.with_suffix(f".{os.getpid()}.tmp")
             try:
@@ -102,10 +116,6 @@ class Pack:
                 ) from e
             finally:
                 partial.unlink(missing_ok=True)
-        try:
-            self._teacher = _mapped(path, self._hr.size)
-        except (OSError, ValueError) as e:
-            raise BadImage(f"{path}: damaged cache of the teacher's pictures; delete it") from e
 
 
 def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
@@ -145,13 +155,28 @@ def open_pack(paths: Sequence[Path], scale: int) -> Pack:
     folder = cache_root() / "packs" / key
     if not (folder / "index.json").is_file():
         try:
-            _build(paths, scale, key, folder)
+            with _alone(folder.parent / f"{key}.lock"):
+                if not (folder / "index.json").is_file():
+                    _build(paths, scale, key, folder)
         except OSError as e:
             raise WriteFailed(
                 f"cannot write the training pack to {folder}: {e.strerror}; "
                 "set EDGESR_CACHE to a folder with more room"
             ) from e
     return Pack(folder)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Let the processes of this machine in one after the other: the first does the work."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as e:
+        raise WriteFailed(f"cannot write {lock}: {e.strerror}; set EDGESR_CACHE") from e
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _key(paths: Sequence[Path], scale: int) -> str:
@@ -166,6 +191,7 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
     rows: list[tuple[str, int, int, int, int]] = []
+    skipped: list[str] = []
     lr_at = hr_at = 0
     try:
         with (
@@ -174,7 +200,12 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
             progress(len(paths), "decode photographs") as bar,
         ):
             for path in paths:
-                hr = image.read_rgb8(path)
+                bar.advance()
+                try:
+                    hr = image.read_rgb8(path)
+                except BadImage as e:
+                    skipped.append(str(e))
+                    continue
                 height, width = hr.shape[0] // scale, hr.shape[1] // scale
                 if min(height, width) >= MIN_LR_SIDE:
                     hr = np.ascontiguousarray(hr[: height * scale, : width * scale])
@@ -182,10 +213,12 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
                     rows.append((path.name, height, width, lr_at, hr_at))
                     lr_at += lr_file.write(lr.tobytes())
                     hr_at += hr_file.write(hr.tobytes())
-                bar.advance()
         if not rows:
-            raise BadImage(f"every picture is smaller than {MIN_LR_SIDE * scale} pixels a side")
-        index = {"scale": scale, "entries": rows}
+            raise BadImage(
+                f"no picture to train on: each is damaged or smaller than {MIN_LR_SIDE * scale} "
+                "pixels a side"
+            )
+        index = {"scale": scale, "entries": rows, "skipped": skipped}
         (partial / "index.json").write_text(json.dumps(index))
         try:
             partial.rename(folder)
@@ -205,26 +238,43 @@ class Batch:
     hr: Tensor
     teacher: Tensor | None
 
+    def to(self, device: str, dtype: torch.dtype = torch.float32) -> Batch:
+        """The same batch on a device and in a type."""
+        lr, hr = (t.to(device, dtype, non_blocking=True) for t in (self.lr, self.hr))
+        teacher = self.teacher
+        if teacher is not None:
+            teacher = teacher.to(device, dtype, non_blocking=True)
+        return Batch(lr, hr, teacher)
+
 
 class Batches:
-    """Random crops, flipped and rotated, as a pure function of the step."""
+    """Random crops, flipped and rotated, as a pure function of the step.
 
-    def __init__(self, pack: Pack, *, patch: int, batch: int, seed: int, teacher: bool) -> None:
+    With `size` processes a step has `batch` × `size` crops, of which process `rank` gets its
+    own `batch`: together they see what one process with the whole batch would.
+    """
+
+    def __init__(
+        self, pack: Pack, *, patch: int, batch: int, seed: int, teacher: bool,
+        rank: int = 0, size: int = 1,
+    ) -> None:  # fmt: skip
         # Pictures smaller than a patch are left out, unless all are: then patches shrink.
         self.patch = min(patch, max(min(e.height, e.width) for e in pack.entries))
         self.entries = [e for e in pack.entries if min(e.height, e.width) >= self.patch]
         self.pack, self.batch, self.seed, self.teacher = pack, batch, seed, teacher
+        self.rank, self.size = rank, size
         area = np.array([e.height * e.width for e in self.entries], np.float64)
         self._edges = np.cumsum(area / area.sum())
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, 0, step]))
-        crops = [self._crop(rng) for _ in range(self.batch)]
+        mine = range(self.rank * self.batch, (self.rank + 1) * self.batch)
+        crops = [self._crop(step, index) for index in mine]
         lr, hr = (_tensor([c[i] for c in crops]) for i in range(2))
         teacher = _tensor([c[2] for c in crops]) if self.teacher else None
         return Batch(lr, hr, teacher)
 
-    def _crop(self, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+    def _crop(self, step: int, index: int) -> list[NDArray[np.uint8]]:
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index, step]))
         last = len(self._edges) - 1
         entry = self.entries[min(int(np.searchsorted(self._edges, rng.random())), last)]
         y = int(rng.integers(entry.height - self.patch + 1))
@@ -242,6 +292,8 @@ class Batches:
 
 
 def _tensor(crops: list[NDArray[np.uint8]]) -> Tensor:
-    stacked = np.ascontiguousarray(np.stack(crops))
+    # numpy, not torch: this runs in the loader's thread, where torch would start a second
+    # team of workers that fights with the network's.
+    scaled = np.true_divide(np.stack(crops), np.float32(255))
     # NHWC memory seen as NCHW is torch's channels_last, the layout its CPU kernels like best.
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255.0)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2)

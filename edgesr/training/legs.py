@@ -16,17 +16,25 @@ from edgesr.training.recipe import Recipe, Stage
 
 @dataclass(frozen=True)
 class Leg:
-    """One round of one stage. `shrink` is how far to go to the budget, None: not at all."""
+    """One round of one stage. `shrink` is how far to go to the goal, None: not at all.
+
+    A leg without steps only measures the network that a run starts from.
+    """
 
     name: str
     stage: Stage
     steps: int
     shrink: float | None = None
 
+    @property
+    def reduces(self) -> bool:
+        """Whether this leg takes something away: channels, weights or bits."""
+        return self.stage.kind in ("prune", "quantize") and self.steps > 0
 
-def legs_of(recipe: Recipe) -> tuple[Leg, ...]:
-    """The legs of a recipe in order."""
-    legs = []
+
+def legs_of(recipe: Recipe, *, from_trained: bool = False) -> tuple[Leg, ...]:
+    """The legs of a recipe in order; `from_trained` first measures what it starts from."""
+    legs = [Leg("start", recipe.stages[0], 0)] if from_trained else []
     for number, stage in enumerate(recipe.stages):
         if stage.kind != "prune":
             legs.append(Leg(f"{number}-{stage.kind}", stage, stage.steps))
@@ -48,6 +56,16 @@ def learning_rate(leg: Leg, step: int) -> float:
     return stage.lr_end + 0.5 * (stage.lr - stage.lr_end) * (1 + math.cos(math.pi * along))
 
 
+def rate_factor(recipe: Recipe, processes: int) -> float:
+    """What `processes` times the batch does to the learning rate.
+
+    N for SGD (Goyal et al., 2017), √N for Adam (Krizhevsky, 2014; Malladi et al., NeurIPS 2022).
+    """
+    return {"none": 1.0, "sqrt": math.sqrt(processes), "linear": float(processes)}[
+        recipe.lr_scaling
+    ]
+
+
 def scale_steps(recipe: Recipe, factor: float) -> Recipe:
     """The recipe with every stage's steps multiplied by `factor`, at most 1.
 
@@ -63,20 +81,20 @@ def scale_steps(recipe: Recipe, factor: float) -> Recipe:
 def last_within_drop(
     legs: Sequence[Leg], psnr_y_db: Sequence[float], max_drop_db: float | None
 ) -> tuple[int, str]:
-    """The last leg that lost at most `max_drop_db` against the unpruned student.
+    """The last leg that lost at most `max_drop_db` against the student before it lost anything.
 
     With it a sentence about the leg that lost more, '' when it is the final one that is
-    taken. Without a limit or a pruning leg that is always so.
+    taken. Without a limit, or a leg to compare with, that is always so.
     """
     final = len(psnr_y_db) - 1
-    first_prune = next((i for i, leg in enumerate(legs) if leg.shrink is not None), 0)
-    if max_drop_db is None or first_prune == 0:
+    first = next((i for i, leg in enumerate(legs) if leg.reduces), 0)
+    if max_drop_db is None or first == 0:
         return final, ""
-    drops = [psnr_y_db[first_prune - 1] - p for p in psnr_y_db]
+    drops = [psnr_y_db[first - 1] - p for p in psnr_y_db]
     if drops[final] <= max_drop_db:
         return final, ""
-    chosen = max(i for i in range(first_prune - 1, final) if drops[i] <= max_drop_db)
+    chosen = max(i for i in range(first - 1, final) if drops[i] <= max_drop_db)
     return chosen, (
-        f"{legs[final].name} loses {drops[final]:.2f} dB against the unpruned student, more "
+        f"{legs[final].name} loses {drops[final]:.2f} dB against the student before it, more "
         f"than the {max_drop_db:g} dB allowed"
     )

@@ -23,6 +23,7 @@ from edgesr.graph.spec import (
     PixelShuffle,
     Weights,
 )
+from edgesr.training.qat import FakeQuant
 from edgesr.training.rep import RepConv
 
 
@@ -30,13 +31,16 @@ class GraphNet(nn.Module):
     """Runs a graph layer by layer; parameters carry the names of the graph's weights.
 
     `rep=True` gives the 3×3 convolutions their training-only branches; `weights()` folds
-    them. NCHW float32 RGB in [0, 1] in, the same `scale` times larger out, not clipped.
+    them. `keep_zeros` freezes the zeros of pruned weights, `attach` adds fake quantisation.
+    NCHW float32 RGB in [0, 1] in, the same `scale` times larger out, not clipped.
     """
 
     def __init__(self, graph: Graph, *, rep: bool = False) -> None:
         super().__init__()
         self.graph = graph
         self.layers = nn.ModuleDict()
+        self.quant: FakeQuant | None = None
+        self.masked = False
         for layer in graph.layers:
             cin = graph.channels[layer.inputs[0]]
             if isinstance(layer, Conv):
@@ -51,6 +55,35 @@ class GraphNet(nn.Module):
                     constant = torch.tensor(values).view(1, -1, 1, 1)
                     self.register_buffer(f"{layer.name}_{what}", constant, persistent=False)
 
+    def keep_zeros(self, weights: Mapping[str, np.ndarray]) -> None:
+        """From now on, what is zero in these convolution weights (by the graph's names) is zero.
+
+        It is asked of them and not of this network, since branches fold back to their sum only
+        within rounding.
+        """
+        self.masked = True
+        for conv in self.graph.convs():
+            mask = torch.from_numpy((weights[f"{conv.name}.weight"] != 0).astype(np.uint8))
+            self.register_buffer(f"{conv.name}_mask", mask)
+
+    def attach(self, quant: FakeQuant) -> None:
+        """Quantise as `quant` says, in every forward pass from now on."""
+        self.quant = quant
+
+    def _folded(self, name: str) -> tuple[Tensor, Tensor | None]:
+        module = self.layers[name]
+        if isinstance(module, RepConv):
+            return module.folded()
+        assert isinstance(module, nn.Conv2d)
+        return module.weight, module.bias
+
+    def kernel(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """The (O, I, K, K) weight of a convolution, branches folded, zeros kept; and its bias."""
+        weight, bias = self._folded(name)
+        if self.masked:
+            weight = weight * self.get_buffer(f"{name}_mask")
+        return weight, bias
+
     def forward(self, x: Tensor) -> Tensor:
         """The network's output."""
         return self.run(x)[0]
@@ -63,7 +96,8 @@ class GraphNet(nn.Module):
                 uses[i] = uses.get(i, 0) + 1
         values, kept = {INPUT: x}, {}
         for layer in self.graph.layers:
-            values[layer.name] = self._compute(layer, [values[i] for i in layer.inputs])
+            made = self._compute(layer, [values[i] for i in layer.inputs])
+            values[layer.name] = made if self.quant is None else self.quant.output(layer.name, made)
             if layer.name in keep:
                 kept[layer.name] = values[layer.name]
             for i in layer.inputs:
@@ -75,8 +109,7 @@ class GraphNet(nn.Module):
     def _compute(self, layer: Layer, x: list[Tensor]) -> Tensor:
         match layer:
             case Conv():
-                y: Tensor = self.layers[layer.name](x[0])
-                return y
+                return self._convolve(layer, x[0])
             case Activation():
                 return self._activate(layer, x[0])
             case Add():
@@ -92,6 +125,13 @@ class GraphNet(nn.Module):
             case Affine():
                 gain = self.get_buffer(f"{layer.name}_gain")
                 return x[0] * gain + self.get_buffer(f"{layer.name}_shift")
+
+    def _convolve(self, layer: Conv, x: Tensor) -> Tensor:
+        weight, bias = self.kernel(layer.name)
+        if self.quant is not None and layer.name not in self.quant.high:
+            x = self.quant.activation(layer.inputs[0], x)
+            weight = self.quant.weight(layer.name, weight)
+        return F.conv2d(x, weight, bias, padding=layer.kernel // 2)
 
     def _activate(self, layer: Activation, x: Tensor) -> Tensor:
         match layer.fn:
@@ -116,15 +156,12 @@ class GraphNet(nn.Module):
         out: Weights = {}
         with torch.no_grad():
             for name, module in self.layers.items():
-                if isinstance(module, RepConv):
-                    w, b = module.folded()
-                elif isinstance(module, nn.PReLU):
+                if isinstance(module, nn.PReLU):
                     out[f"{name}.slope"] = module.weight.detach().cpu().numpy().copy()
                     continue
-                else:
-                    assert isinstance(module, nn.Conv2d)
-                    w, b = module.weight, module.bias
-                out[f"{name}.weight"] = np.ascontiguousarray(w.detach().cpu().numpy())
+                w, b = self.kernel(name)
+                # Adding 0 makes -0 of a masked weight the 0 that a sparse coding leaves out.
+                out[f"{name}.weight"] = np.array(w.cpu().numpy() + 0.0, np.float32, order="C")
                 if b is not None:
                     out[f"{name}.bias"] = b.detach().cpu().numpy().copy()
         return out

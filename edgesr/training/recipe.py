@@ -6,19 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgesr import config, resources
+from edgesr import config, device, resources
 from edgesr.errors import BadConfig, UnknownName
+from edgesr.graph.spec import Graph
 
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """The student at the start; pruning makes it smaller."""
+    """The student at the start; pruning makes it smaller.
 
+    `family` is `plain` (EdgeSR's own: `width`, `depth` and `act` describe it), `srgan` (SRGAN's
+    generator with `depth` blocks of `width` channels), or `teacher`: the teacher's
+    architecture, its channels narrowed to `budget` by their importance. `init` says whether
+    the last starts from the teacher's remaining weights or from fresh ones.
+    """
+
+    family: Literal["plain", "srgan", "teacher"] = "plain"
     width: int = 32
     depth: int = 12
     act: Literal["relu", "leaky_relu", "clip"] = "relu"
+    budget: str = ""
+    init: Literal["teacher", "fresh"] = "teacher"
 
     def __post_init__(self) -> None:
+        if (self.family == "teacher") != bool(self.budget):
+            raise ValueError('budget goes with family = "teacher", and only with it')
+        if self.budget.replace(" ", "").startswith("ms="):
+            raise ValueError("a student's own budget is in macs, params or bytes")
         if not (4 <= self.width <= 256 and 1 <= self.depth <= 64):
             raise ValueError("width must be 4 to 256 and depth 1 to 64")
 
@@ -48,48 +62,97 @@ class DataSpec:
 class LossSpec:
     """Weights of the loss terms; see `edgesr.training.losses`.
 
-    `pixel` is the distance to the photograph, `teacher` to the teacher's output, `feature`
-    between the features through a 1×1 adapter; `norm` is the distance of the first two.
+    `pixel` is the distance to the photograph, `teacher` to the teacher's output; `norm` is
+    the distance of these two. `frequency` compares the spectra of output and photograph,
+    `feature` matches student and teacher at `hints` places through 1×1 adapters, `affinity`
+    the spatial affinities there (FAKD). `perceptual` is VGG16's, `adversarial` that of a
+    relativistic U-Net discriminator; these two are for the GAN track.
     """
 
     norm: Literal["l1", "l2", "charbonnier"] = "l1"
     pixel: float = 1.0
     teacher: float = 0.0
+    frequency: float = 0.0
     feature: float = 0.0
+    affinity: float = 0.0
+    hints: int = 1
+    perceptual: float = 0.0
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.pixel, self.teacher, self.feature) < 0 or self.pixel + self.teacher <= 0:
-            raise ValueError("loss weights must not be negative, and pixel or teacher positive")
+        weights = (self.pixel, self.teacher, self.frequency, self.feature, self.affinity,
+                   self.perceptual, self.adversarial)  # fmt: skip
+        if min(weights) < 0 or max(weights) <= 0:
+            raise ValueError("loss weights must not be negative, and one of them positive")
+        if not 1 <= self.hints <= 8:
+            raise ValueError("hints must be 1 to 8")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's output or features are asked for."""
+        return bool(self.teacher or self.needs_features)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the teacher must run in every step."""
+        return bool(self.feature or self.affinity)
 
 
 @dataclass(frozen=True)
 class Stage:
     """A part of the run with its own budget of steps.
 
-    `prune` removes channels in `rounds` equal parts of the way to the budget and heals for
-    `steps` / `rounds` steps after each. The learning rate warms up over `warmup` steps
-    and falls along a cosine from `lr` to `lr_end`, anew in every round.
+    `prune` goes to its goal in `rounds` and heals for `steps` / `rounds` steps after each:
+    `channels` removes channels to the recipe's budget, ranked by `importance`; `magnitude`
+    leaves the largest `keep` of all weights (1 = all) along a cubic schedule; `2:4` leaves
+    two of four, after a search for the channel order that keeps most. `quantize` trains with
+    int8 activations and weights of `bits` bits, `high` naming what stays fp32. The learning
+    rate warms up over `warmup` steps and falls along a cosine from `lr` to `lr_end`, anew in
+    every round. `batch` and `patch` replace those of `[data]` when they are not 0.
     """
 
-    kind: Literal["distill", "prune", "finetune"]
+    kind: Literal["distill", "prune", "finetune", "gan", "quantize"]
     steps: int
     lr: float = 1e-3
     lr_end: float = 1e-6
     warmup: int = 100
     loss: LossSpec = LossSpec()
-    method: Literal["channels"] = "channels"
+    method: Literal["channels", "magnitude", "2:4"] = "channels"
+    importance: Literal["l1", "taylor", "median"] = "l1"
+    keep: float = 0.82
     rounds: int = 1
+    bits: Literal[7, 8] = 8
+    high: tuple[str, ...] = ("head", "tail")
+    batch: int = 0
+    patch: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rounds < 1 or not 0 <= self.lr_end <= self.lr:
             raise ValueError("steps and rounds must be positive and 0 <= lr_end <= lr")
-        if self.warmup < 0:
-            raise ValueError("warmup must not be negative")
+        if self.warmup < 0 or self.batch < 0 or (self.patch and self.patch < 8):
+            raise ValueError("warmup and batch must not be negative, and patch at least 8")
+        if not 0 < self.keep < 1:
+            raise ValueError("keep is the share of weights that stay: between 0 and 1")
+        if self.loss.adversarial and self.kind != "gan":
+            raise ValueError('an adversarial loss needs kind = "gan"')
+
+    @property
+    def prunes_channels(self) -> bool:
+        """Whether this stage makes layers narrower."""
+        return self.kind == "prune" and self.method == "channels"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run: the student, the data, and the stages in order."""
+    """A whole run: the student, the data, and the stages in order.
+
+    Pruned layers get a width that `target` (a device of `edgesr devices`) runs well, or one of
+    `widths` where these are given. `lr_scaling` is what several processes do to the learning
+    rate: with N of them the batch is N times larger, and the rate √N (`sqrt`, Adam's), N
+    (`linear`, SGD's) times, or left alone (`none`). Every `validate_every` steps the held-out
+    pictures are measured, for the curve; 0: at the ends of the legs only. A teacher below
+    `teacher_floor_db` on Set5 is called undertrained in the report.
+    """
 
     name: str
     stages: tuple[Stage, ...]
@@ -99,31 +162,50 @@ class Recipe:
     reparameterize: bool = True
     ema: float = 0.999
     clip: float = 1.0
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
+    validate_every: int = 0
     budget: str = ""
-    widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
+    target: str = "cpu"
+    widths: tuple[int, ...] = ()
     checkpoint_every: int = 500
+    teacher_floor_db: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("a recipe needs at least one [[stages]]")
-        if any(s.kind == "prune" for s in self.stages) and not self.budget:
-            raise ValueError('a prune stage needs a budget, for example budget = "macs=50%"')
-        if self.stages[0].kind == "prune":
-            raise ValueError("the first stage cannot be prune: train the student before")
+        if any(s.prunes_channels for s in self.stages) and not self.budget:
+            raise ValueError('pruning channels needs a budget, for example budget = "macs=50%"')
+        kinds = [s.kind for s in self.stages]
+        if "quantize" in kinds[:-1]:
+            raise ValueError("quantize can only be the last stage")
         if not 0 <= self.ema < 1 or self.checkpoint_every < 1:
             raise ValueError("ema must be in [0, 1) and checkpoint_every positive")
         if not self.clip > 0 or not 2 <= self.scale <= 8 or not 0 <= self.seed < 2**32:
             raise ValueError("clip must be positive, scale 2 to 8 and seed 0 to 2^32 - 1")
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError("widths must be positive, and at least one of them")
+        if self.student.family == "srgan" and self.scale not in (2, 4, 8):
+            raise ValueError('family = "srgan" doubles the size: scale must be 2, 4 or 8')
+        if self.widths and min(self.widths) < 1:
+            raise ValueError("widths must be positive")
+
+    def widths_for(self, graph: Graph) -> tuple[int, ...]:
+        """The widths that the layers of `graph` may be narrowed to, ascending.
+
+        Raises `UnknownName` for a `target` that there is no device of.
+        """
+        if self.widths:
+            return tuple(sorted(self.widths))
+        int8 = any(stage.kind == "quantize" for stage in self.stages)
+        return device.load(self.target).widths_up_to(max(graph.channels.values()), int8=int8)
 
 
-def need_prune_stage(recipe: Recipe, what: str) -> None:
-    """Raise `BadConfig` when nothing in `recipe` prunes, so `what` would do nothing."""
-    if not any(s.kind == "prune" for s in recipe.stages):
+def need_prune_stage(recipe: Recipe, what: str, *, channels: bool = False) -> None:
+    """Raise `BadConfig` when nothing in `recipe` prunes (`channels`), so `what` does nothing."""
+    if not any(s.prunes_channels if channels else s.kind == "prune" for s in recipe.stages):
+        kind = ' with method = "channels"' if channels else ""
         raise BadConfig(
-            f"recipe '{recipe.name}' has no prune stage, so {what} has nothing to act on; "
+            f"recipe '{recipe.name}' has no prune stage{kind}, so {what} has nothing to act on; "
             "take --preset smoke, or a recipe of your own with one"
         )
 

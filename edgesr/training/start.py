@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
+from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Graph, Weights
 from edgesr.models.student import ANCHOR
 from edgesr.training.net import GraphNet
+from edgesr.training.qat import FakeQuant
 from edgesr.training.rep import RepConv
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one leg hands to the next: a network, and what the next must respect.
+
+    `keeps_zeros`: weights that are zero were pruned and stay so. `quant`: the activation
+    scales that it was trained with.
+    """
+
+    graph: Graph
+    weights: Weights
+    keeps_zeros: bool = False
+    quant: QuantSpec | None = None
 
 
 def fresh_student(graph: Graph, *, rep: bool, seed: int) -> GraphNet:
@@ -42,10 +60,14 @@ def fresh_student(graph: Graph, *, rep: bool, seed: int) -> GraphNet:
     return net
 
 
-def continued_student(graph: Graph, weights: Weights, *, rep: bool, seed: int) -> GraphNet:
-    """A network that starts as exactly `weights`, with fresh branches where `rep`."""
+def continued_student(trained: Trained, *, rep: bool, seed: int) -> GraphNet:
+    """A network that starts as exactly `trained`, with fresh branches where `rep`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = GraphNet(graph, rep=rep)
-    net.load_weights(weights)
+        net = GraphNet(trained.graph, rep=rep)
+    net.load_weights(trained.weights)
+    if trained.keeps_zeros:
+        net.keep_zeros(trained.weights)
+    if trained.quant is not None:
+        net.attach(FakeQuant(trained.graph, trained.quant))
     return net

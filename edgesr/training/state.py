@@ -18,16 +18,25 @@ class RunState:
     """Everything that changes while a run goes on.
 
     The sampler's position is `step`, since batches are a function of it; nothing else
-    draws random numbers after the start.
+    draws random numbers after the start. `masked` says that zeros are kept, `quant` is the
+    quantisation that the leg began with (JSON, '' for none), `losses` holds what a loss
+    trains along, `adversary` the discriminator and its optimiser. `seconds` were spent on the
+    leg so far, `busy_s` of them training and `waited_s` of those waiting for data.
     """
 
     leg: int
     step: int
     graph_json: str
+    masked: bool
+    quant: str
     net: dict[str, Any]
     ema: dict[str, Any]
     optimizer: dict[str, Any]
-    adapter: dict[str, Any]
+    losses: dict[str, Any]
+    adversary: dict[str, Any]
+    seconds: float
+    busy_s: float
+    waited_s: float
     history: list[dict[str, Any]]
 
 

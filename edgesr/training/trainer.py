@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,120 +14,177 @@ import torch
 from torch import Tensor, nn
 
 from edgesr.errors import BadConfig
-from edgesr.graph.hint import hint_layer
-from edgesr.graph.spec import Graph
-from edgesr.training.data import Batch, Batches
+from edgesr.training.data import Batch
+from edgesr.training.gan import Adversary
 from edgesr.training.legs import Leg, learning_rate
-from edgesr.training.losses import FeatureAdapter, step_loss
+from edgesr.training.loader import Loader, Source
+from edgesr.training.losses import Made, StepLoss
 from edgesr.training.net import GraphNet
+from edgesr.training.world import Alone, World
 
 MAX_SKIPPED = 50  # steps in a row without a finite loss or gradient
+SGD_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """What does not change between legs."""
+    """What does not change between legs.
+
+    `rate_factor` multiplies the learning rate (several processes, a larger batch).
+    """
 
     ema: float
     clip: float
     seed: int
     checkpoint_every: int
     device: str = "cpu"
+    optimizer: str = "adam"
+    rate_factor: float = 1.0
+    compile: bool = False
 
 
 class Trainer:
     """One leg: network, its moving average, optimiser, and the teacher to follow.
 
     The decay of the moving average starts low and grows as (1 + t)/(10 + t) up to `spec.ema`,
-    so that short legs are not held back by their first weights.
+    so that short legs are not held back by their first weights. On CUDA the forward pass runs
+    in bfloat16 (autocast); weights, loss and moving average stay in float32.
     """
 
     def __init__(
-        self, net: GraphNet, teacher: GraphNet | None, batches: Batches, leg: Leg, spec: TrainSpec
+        self,
+        net: GraphNet,
+        teacher: GraphNet | None,
+        batches: Source,
+        leg: Leg,
+        spec: TrainSpec,
+        world: World | None = None,
     ) -> None:
         layout = torch.channels_last
         self.net = net.to(spec.device, memory_format=layout)  # type: ignore[call-overload]
-        self.teacher = teacher
-        self.batches, self.leg, self.spec = batches, leg, spec
+        self.teacher, self.batches, self.leg, self.spec = teacher, batches, leg, spec
+        self.world: World = world or Alone()
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.step = 0
-        self.adapter = self._adapter()
-        parameters = list(self.net.parameters())
-        if self.adapter is not None:
-            parameters += list(self.adapter.parameters())
-        self.parameters = parameters
-        self.optimizer = torch.optim.Adam(parameters, lr=leg.stage.lr, betas=(0.9, 0.99))
-        self.hints = (hint_layer(net.graph), hint_layer(teacher.graph) if teacher else "")
-
-    def _adapter(self) -> FeatureAdapter | None:
-        if not self.leg.stage.loss.feature:
-            return None
-        assert self.teacher is not None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.spec.seed)
-            widths = [_width(g, hint_layer(g)) for g in (self.net.graph, self.teacher.graph)]
-            return FeatureAdapter(*widths).to(self.spec.device)
+        loss, graph = leg.stage.loss, teacher.graph if teacher else None
+        self.losses = StepLoss(loss, net.graph, graph, seed=spec.seed).to(spec.device)
+        self.adversary = (
+            Adversary(seed=spec.seed, lr=leg.stage.lr, device=spec.device)
+            if loss.adversarial
+            else None
+        )
+        learned = (*self.net.parameters(), *self.losses.parameters())
+        self.parameters = [p for p in learned if p.requires_grad]
+        self.optimizer = _optimizer(spec.optimizer, self.parameters, leg.stage.lr)
+        self.dtype = self.parameters[0].dtype
+        self.busy_s = self.waited_s = 0.0
+        self._run = torch.compile(self.net.run) if spec.compile else self.net.run
 
     def run(
         self,
         on_step: Callable[[dict[str, Any]], None],
         on_checkpoint: Callable[[], None],
+        *,
+        log_every: int = 1,
+        advance: Callable[[], None] = lambda: None,
+        on_validate: Callable[[], None] = lambda: None,
+        validate_every: int = 0,
     ) -> None:
         """Train to the end of the leg.
 
-        `on_step` gets step, loss, its terms and the learning rate after each step;
-        `on_checkpoint` is called every `checkpoint_every` steps and at the end. Raises
-        `BadConfig` when the loss stays not finite: the recipe does not train.
+        `on_step` gets step, learning rate, loss and its terms: after every `log_every`-th
+        step, and after each that was skipped; `advance` is called after every step.
+        `on_checkpoint` is called every `checkpoint_every` steps and at the end, `on_validate`
+        every `validate_every` steps (0: never). Raises `BadConfig` when the loss stays not
+        finite: the recipe does not train.
         """
         self.net.train()
-        skipped = 0
-        while self.step < self.leg.steps:
-            event = self.one_step()
-            self.step += 1
-            on_step(event)
-            skipped = skipped + 1 if "skipped" in event else 0
-            if skipped == MAX_SKIPPED:
-                raise BadConfig(
-                    f"{self.leg.name} diverged: the {event['skipped']} in {skipped} steps in a "
-                    "row; lower lr in the recipe and start anew"
-                )
-            if self.step % self.spec.checkpoint_every == 0 or self.step == self.leg.steps:
-                on_checkpoint()
+        skipped, waited_before = 0, self.waited_s
+        with Loader(self.batches, self.step, self.leg.steps) as loader:
+            while self.step < self.leg.steps:
+                begun = time.perf_counter()
+                event = self.one_step(loader.next(), say=self.step % log_every == 0)
+                self.step += 1
+                self.busy_s += time.perf_counter() - begun
+                self.waited_s = waited_before + loader.waited_s
+                advance()
+                if event:
+                    on_step({**event, "waiting": round(self.waiting, 4)})
+                skipped = skipped + 1 if "skipped" in event else 0
+                if skipped == MAX_SKIPPED:
+                    raise BadConfig(
+                        f"{self.leg.name} diverged: the {event['skipped']} in {skipped} steps in "
+                        "a row; lower lr in the recipe and start anew"
+                    )
+                if validate_every and self.step % validate_every == 0:
+                    on_validate()
+                if self.step % self.spec.checkpoint_every == 0 or self.step == self.leg.steps:
+                    on_checkpoint()
 
-    def one_step(self) -> dict[str, Any]:
-        """One optimiser step; skipped, and said so, when the loss is not finite."""
-        batch = self.batches[self.step]
-        lr = learning_rate(self.leg, self.step)
+    @property
+    def waiting(self) -> float:
+        """Share of the training time that was spent waiting for data."""
+        return self.waited_s / self.busy_s if self.busy_s else 0.0
+
+    def one_step(self, batch: Batch, *, say: bool = True) -> dict[str, Any]:
+        """One optimiser step; what happened if `say`, or if the step was skipped.
+
+        A step whose loss or gradient is not finite is skipped by all processes together: the
+        mean over them is not finite either.
+        """
+        batch = batch.to(self.spec.device, self.dtype)
+        rate = learning_rate(self.leg, self.step) * self.spec.rate_factor
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss, terms = self._loss(batch)
-        event = {"step": self.step, "lr": lr, "loss": float(loss.detach()), **terms}
-        if not math.isfinite(event["loss"]):
-            return {**event, "skipped": "loss is not finite"}
+        made = self._forward(batch)
+        loss, terms = self.losses(made)
+        if self.adversary is not None:
+            fooled = self.adversary.generator_loss(made.output, batch.hr)
+            fooled = self.leg.stage.loss.adversarial * fooled
+            loss, terms = loss + fooled, {**terms, "adversarial": fooled.detach()}
         torch.autograd.backward(loss)
+        self.world.average_([p.grad for p in self.parameters if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.parameters, self.spec.clip)
-        if not torch.isfinite(norm):
-            return {**event, "skipped": "gradient is not finite"}
+        # One look at the device for both: each would wait for the GPU.
+        loss_value, norm_value = torch.stack([loss.detach(), norm.to(loss.dtype)]).tolist()
+        event: dict[str, Any] = {"step": self.step, "lr": rate}
+        if not (math.isfinite(norm_value) and (self.world.size > 1 or math.isfinite(loss_value))):
+            what = "gradient" if math.isfinite(loss_value) else "loss"
+            return {**event, "skipped": f"{what} is not finite"}
         self.optimizer.step()
         self._average()
-        return event
+        if self.adversary is not None:
+            self.adversary.set_rate(rate)
+            learned = self.adversary.learn(made.output.detach(), batch.hr, self.world.average_)
+            if learned.pop("skipped", 0.0):
+                learned["discriminator_skipped"] = 1.0  # the student's own step was not
+            terms = {**terms, **{k: torch.as_tensor(v) for k, v in learned.items()}}
+        if not say:
+            return {}
+        values = {name: float(value) for name, value in terms.items()}
+        return {**event, **self.world.mean({"loss": loss_value, **values})}
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        spec, device = self.leg.stage.loss, self.spec.device
-        lr, hr = batch.lr.to(device), batch.hr.to(device)
-        keep = (self.hints[0],) if spec.feature else ()
-        output, mine = self.net.run(lr, keep)
-        target = None if batch.teacher is None else batch.teacher.to(device)
-        feature = None
-        if spec.feature or (spec.teacher and target is None):
+    def _forward(self, batch: Batch) -> Made:
+        with self._autocast():
+            output, mine = self._run(batch.lr, self.losses.student_layers)
+        theirs: dict[str, Tensor] = {}
+        target = batch.teacher
+        if self.losses.teacher_layers or (self.leg.stage.loss.teacher and target is None):
             assert self.teacher is not None
-            with torch.no_grad():
-                live, theirs = self.teacher.run(lr, (self.hints[1],))
-            target = live.clamp(0, 1) if target is None else target
-            if self.adapter is not None:
-                feature = self.adapter(mine[self.hints[0]], theirs[self.hints[1]])
-        return step_loss(spec, output, hr, target, feature)
+            with torch.no_grad(), self._autocast():
+                live, theirs = self.teacher.run(batch.lr, self.losses.teacher_layers)
+            target = live.float().clamp(0, 1) if target is None else target
+        if self.spec.device == "cuda":
+            output = output.float()
+            mine = {name: t.float() for name, t in mine.items()}
+            theirs = {name: t.float() for name, t in theirs.items()}
+        return Made(output, batch.hr, target, mine, theirs)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.spec.device == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -134,5 +193,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.ema.parameters()), mine, 1 - decay)
 
 
-def _width(graph: Graph, name: str) -> int:
-    return graph.channels[name]
+def _optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=SGD_MOMENTUM)
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))

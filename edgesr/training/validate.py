@@ -31,17 +31,23 @@ class Pair:
     hr: Picture
 
 
-def held_out(paths: Sequence[Path], scale: int) -> list[Pair]:
+def held_out(paths: Sequence[Path], scale: int) -> tuple[list[Pair], list[str]]:
     """At most 12 pictures, spread evenly, each cropped in its middle to 640 pixels a side.
+
+    With them a line about each that cannot be read.
 
     Left out are those smaller than 32 pixels a side, and those that bicubic restores without
     an error (a flat colour): PSNR says nothing there. Raises `BadImage` when none is left.
     """
     step = max(1, len(paths) / MAX_PICTURES)
     chosen = [paths[int(i * step)] for i in range(min(len(paths), MAX_PICTURES))]
-    pairs = []
+    pairs, unread = [], []
     for path in chosen:
-        hr = image.read_rgb8(path)
+        try:
+            hr = image.read_rgb8(path)
+        except BadImage as e:
+            unread.append(str(e))
+            continue
         height, width = (min(side, MAX_SIDE) // scale * scale for side in hr.shape[:2])
         if min(height, width) < MIN_SIDE:
             continue
@@ -54,8 +60,21 @@ def held_out(paths: Sequence[Path], scale: int) -> list[Pair]:
         names = ", ".join(p.name for p in chosen[:3])
         raise BadImage(
             f"nothing to measure on: each photograph held out ({names}) is smaller than "
-            f"{MIN_SIDE} pixels a side or of one colour"
+            f"{MIN_SIDE} pixels a side, of one colour or damaged"
         )
+    return pairs, unread
+
+
+def test_set(folder: Path, scale: int) -> list[Pair]:
+    """The pairs of a test set (`HR/` and `LRx4/` with the same names); none if it is not there."""
+    low = folder / f"LRx{scale}"
+    if not ((folder / "HR").is_dir() and low.is_dir()):
+        return []
+    pairs = []
+    for path in image.load_folder(folder / "HR"):
+        hr, lr = image.read_rgb8(path), image.read_rgb8(low / path.name)
+        height, width = lr.shape[0] * scale, lr.shape[1] * scale
+        pairs.append(Pair(path.name, lr, np.ascontiguousarray(hr[:height, :width])))
     return pairs
 
 
@@ -75,7 +94,18 @@ def network_upscaler(
 
     Large pictures go through in tiles, so that memory does not grow with them.
     """
-    runtime = OrtRuntime(to_onnx(graph, weights), threads=threads)
+    return runtime_upscaler(to_onnx(graph, weights), threads=threads)
+
+
+def runtime_upscaler(
+    model: bytes, *, threads: int, optimize: bool = True
+) -> Callable[[Picture], Picture]:
+    """HWC uint8 → HWC uint8 through the bytes of an ONNX file.
+
+    Without `optimize` every node runs as written: TensorRT's int8 form must, for the optimiser
+    turns a part of it into signed int8 convolutions, which saturate on AVX2.
+    """
+    runtime = OrtRuntime(model, threads=threads, optimize=optimize)
     return lambda lr: upscale_tiles(lr, runtime)
 
 

@@ -1,0 +1,67 @@
+"""The network that a run starts from."""
+
+from __future__ import annotations
+
+from edgesr.checkpoint import Checkpoint
+from edgesr.errors import BadConfig
+from edgesr.graph.spec import Graph, Weights
+from edgesr.models.srresnet import srresnet
+from edgesr.models.student import student
+from edgesr.models.table import untrained_weights
+from edgesr.pruning.budget import parse_budget
+from edgesr.pruning.channels import prune_to
+from edgesr.sparsity import pattern
+from edgesr.training.net import GraphNet
+from edgesr.training.recipe import Recipe
+from edgesr.training.start import Trained, continued_student, fresh_student
+
+
+def first_net(
+    recipe: Recipe, teacher: Checkpoint | None, start: Checkpoint | None
+) -> tuple[GraphNet, Trained]:
+    """The network at the first step, and the same as data.
+
+    That is `start` where one is given (its zeros stay zeros if it was pruned), else what the
+    recipe's `[student]` describes.
+    """
+    rep, seed, spec = recipe.reparameterize, recipe.seed, recipe.student
+    if start is not None:
+        zeros = pattern(start.weights) != "dense"
+        trained = Trained(start.graph, start.weights, keeps_zeros=zeros)
+        return continued_student(trained, rep=rep, seed=seed), trained
+    if spec.family == "plain":
+        graph = student(spec.width, spec.depth, scale=recipe.scale, act=spec.act, name=recipe.name)
+        net = fresh_student(graph, rep=rep, seed=seed)
+        return net, Trained(graph, net.weights())
+    if spec.family == "srgan":
+        doublings = recipe.scale.bit_length() - 1
+        graph = srresnet(spec.depth, spec.width, upsamples=doublings, name=recipe.name)
+        trained = Trained(graph, untrained_weights(graph, seed))
+    else:
+        assert teacher is not None
+        graph, weights = narrowed(teacher, recipe)
+        fresh = spec.init == "fresh"
+        trained = Trained(graph, untrained_weights(graph, seed) if fresh else weights)
+    return continued_student(trained, rep=rep, seed=seed), trained
+
+
+def narrowed(teacher: Checkpoint, recipe: Recipe) -> tuple[Graph, Weights]:
+    """The teacher without its least important channels, within the student's budget.
+
+    Raises `BadConfig` when even the narrowest of the recipe's widths is over it.
+    """
+    budget = parse_budget(recipe.student.budget)
+    target = budget.limit(teacher.graph)
+    pruned = prune_to(
+        teacher.graph,
+        teacher.weights,
+        cost=budget.cost,
+        target=target,
+        widths=recipe.widths_for(teacher.graph),
+    )
+    if not pruned.within_budget:
+        raise BadConfig(
+            f"[student] budget '{recipe.student.budget}' is out of reach: the teacher is at "
+            "the narrowest of the recipe's widths before"
+        )
+    return Graph(recipe.name, pruned.graph.layers), pruned.weights

@@ -1,0 +1,126 @@
+"""`edgesr train`: a generator without a teacher, for PSNR and then against a discriminator."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compressing import RECIPE, assert_same, events_of, invoke, refusal, report_of
+from typer.testing import CliRunner
+
+from edgesr import checkpoint
+from edgesr.training import engine
+from edgesr.training.state import load_state
+
+SRGAN = """
+name = "small"
+reparameterize = false
+ema = 0.9
+checkpoint_every = 4
+
+[student]
+family = "srgan"
+width = 8
+depth = 1
+
+[data]
+patch = 8
+batch = 2
+holdout = 3
+
+[[stages]]
+kind = "finetune"
+steps = 10
+lr = 1e-3
+warmup = 1
+
+[[stages]]
+kind = "gan"
+steps = 10
+lr = 1e-4
+loss = { pixel = 1.0, adversarial = 0.01 }
+"""
+
+
+def arguments(world: Path, out: Path, text: str = SRGAN) -> tuple[object, ...]:
+    recipe = world / f"{out.name}.toml"
+    recipe.write_text(text)
+    return ("train", recipe, "--data", world / "photos", "--out", out, "--threads", 1)
+
+
+def test_a_psnr_phase_and_a_gan_phase_without_a_teacher_resume_bit_identically(
+    world: Path, in_process: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, broken = world / "srgan", world / "srgan-broken"
+    done = invoke(in_process, *arguments(world, straight))
+    assert done.exit_code == 0, done.stderr
+    report = report_of(straight)
+    assert report["teacher"] is None
+    assert [leg["kind"] for leg in report["legs"]] == ["finetune", "gan"]
+    graph = checkpoint.load(straight / "student.safetensors").graph
+    assert [c.name for c in graph.convs()] == [
+        "head", "b0_conv1", "b0_conv2", "body", "up0", "up1", "tail"]  # fmt: skip
+    steps = {e["leg"]: e for e in events_of(straight, "step")}
+    assert "discriminator" not in steps[0]
+    assert steps[1]["loss"] == pytest.approx(steps[1]["pixel"] + steps[1]["adversarial"], rel=1e-5)
+    # It has not learnt to tell the two apart: log 2, and its share of the student's loss.
+    assert steps[1]["discriminator"] == pytest.approx(math.log(2), abs=0.2)
+    assert steps[1]["adversarial"] == pytest.approx(0.01 * math.log(2), abs=0.002)
+    assert report["curves"]["loss"]["discriminator"][0][0] == 10
+
+    saves = 0
+    real = engine.save_state
+
+    def stop_in_the_gan_phase(state: object, folder: Path) -> Path:
+        nonlocal saves
+        saves += 1
+        path = real(state, folder)
+        if saves == 6:  # 4, 8, 10, measured; 4, 8
+            raise KeyboardInterrupt
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "save_state", stop_in_the_gan_phase)
+        stopped = invoke(in_process, *arguments(world, broken, SRGAN))
+    assert stopped.exit_code == 130
+    assert stopped.stderr.splitlines()[-1].endswith(f"edgesr train --resume {broken} goes on")
+    state = load_state(broken / "checkpoints")
+    assert state is not None and (state.leg, state.step) == (1, 8)
+    assert set(state.adversary) == {"net", "optimizer"}
+    resumed = invoke(in_process, "train", "--resume", broken)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert_same(straight, broken)
+    ends = [load_state(run / "checkpoints") for run in (straight, broken)]
+    nets = [end.adversary["net"] for end in ends if end is not None]
+    assert len(nets) == 2 and nets[0].keys() == nets[1].keys()
+    assert all(np.array_equal(nets[0][k], nets[1][k]) for k in nets[0])
+
+
+def test_a_trained_generator_goes_on(world: Path, in_process: CliRunner) -> None:
+    out = world / "goes-on"
+    text = SRGAN.split('[[stages]]\nkind = "gan"')[0]
+    teacher = world / "teacher.safetensors"
+    done = invoke(in_process, *arguments(world, out, text), "--network", teacher)
+    assert done.exit_code == 0, done.stderr
+    assert [leg["leg"] for leg in report_of(out)["legs"]] == ["start", "0-finetune"]
+    before, after = checkpoint.load(teacher), checkpoint.load(out / "student.safetensors")
+    assert after.graph.layers == before.graph.layers
+    assert after.lineage["parent"] == "" and after.lineage["start"]
+    # Ten steps at 1e-3: changed, but still that network.
+    gap = [np.abs(after.weights[k] - before.weights[k]).max() for k in before.weights]
+    assert 0 < max(gap) <= 10 * 1e-3 * 1.1
+
+
+def test_recipes_that_need_a_teacher_are_refused(world: Path, in_process: CliRunner) -> None:
+    budget = RECIPE.replace("teacher = 0.5", "frequency = 0.5").replace(", feature = 0.1", "")
+    family = SRGAN.replace('family = "srgan"', 'family = "teacher"\nbudget = "params=50%"')
+    for text, message in (
+        (RECIPE, "follows a teacher and there is none here; use edgesr compress"),
+        (budget, "has a budget, a share of a teacher, and there is none here"),
+        (family, "follows a teacher and there is none here"),
+    ):
+        out = world / "teacherless"
+        assert message in refusal(invoke(in_process, *arguments(world, out, text)))
+        assert not out.exists()
