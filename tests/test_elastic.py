@@ -6,15 +6,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import elastic_worker
 import pytest
 from compressing import RECIPE, command, compress_arguments, environment
-from horovodrun import need_horovod
+from horovodrun import need_horovod, run_script
+
+from edgesr.training.launch import local_hosts
 
 LIMIT_S = 400
 EVERY = 10  # steps between checkpoints
@@ -165,3 +169,29 @@ def test_killed_as_a_whole_it_resumes_and_outlives_a_worker(
     (again,) = [e for e in resumed.events() if e["event"] == "resumed"]
     assert (again["leg"], again["step"]) == (leg, step)
     check_loss(resumed, err, 1)
+
+
+def test_a_worker_that_joins_begins_with_the_state_of_the_others(tmp_path: Path) -> None:
+    need_horovod()
+    names = [host.name for host in local_hosts(2)]
+    script = tmp_path / "discover.sh"
+    script.write_text(
+        f"#!/bin/sh\necho {names[0]}:1\n[ ! -e {tmp_path}/more ] || echo {names[1]}:1\n"
+    )
+    script.chmod(0o755)
+    front = [sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", "1", "--min-np", "1",
+             "--max-np", "2", "--network-interfaces", "lo", "--start-timeout", "120",
+             "--host-discovery-script", str(script)]  # fmt: skip
+    run_script(front, Path(elastic_worker.__file__), tmp_path, cwd=tmp_path)
+    found = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("worker*.json"))]
+    one, two = sorted(found, key=lambda facts: facts["rank"])
+    (change,) = one["changes"]
+    assert (change["from"], change["to"]) == (1, 2) and two["changes"] == []
+    joined = change["step"]
+    assert joined > 0 and joined % 5 == 0
+    # Alone each step adds 1, in company (1 + 2) / 2.
+    assert one["starts"][0] == {"step": 0, "total": 0.0, "size": 1}
+    assert one["starts"][1] == two["starts"][0] == {"step": joined, "total": joined, "size": 2}
+    for facts in (one, two):
+        assert facts["together"] == 20 and facts["step"] == joined + 20
+        assert facts["total"] == joined + 30

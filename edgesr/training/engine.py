@@ -66,6 +66,15 @@ def carry_on(run: Run, state: RunState | None, commit: Commit, say: Say) -> Hist
     history = going.history
     if [h["leg"] for h in history] != [leg.name for leg in run.legs[: len(history)]]:
         raise recipe_changed(run)
+    try:
+        _all_legs(going, state)
+    finally:
+        going.close()
+    return history
+
+
+def _all_legs(going: _Progress, state: RunState | None) -> None:
+    run, history = going.run, going.history
     trained: Trained | None = None
     for index, leg in enumerate(run.legs):
         if state and index < state.leg:
@@ -83,10 +92,8 @@ def carry_on(run: Run, state: RunState | None, commit: Commit, say: Say) -> Hist
                 result = measure(run, index, trained, trainer.waiting, going.seconds)
             history.append(run.world.broadcast(result))
             going.log({"event": "measured", **history[-1]})
-            say(f"  held-out PSNR-Y {history[-1]['psnr_y']:.2f} dB")
+            going.say(f"  held-out PSNR-Y {history[-1]['psnr_y']:.2f} dB")
             _keep(going, trainer, index)
-    going.close()
-    return history
 
 
 def _begin(going: _Progress, index: int, trained: Trained | None) -> Trainer:

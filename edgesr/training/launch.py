@@ -207,6 +207,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], relay: Relay) -
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_S)
         finally:
+            relay.muted = process.poll() is None
             _end(process)
     return process.returncode
 

@@ -47,10 +47,12 @@ def measure(
         **sizes(graph, weights),
         **quality(network_upscaler(graph, weights, threads=threads), run.pairs),
     }
+    speed = leg.steps / max(seconds, 1e-9)
     timing: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "data_wait": round(waiting, 4),
-        "steps_per_s": round(leg.steps / seconds, 3) if leg.steps else None,
+        "steps_per_s": round(speed, 3),
+        "images_per_s": round(speed * run.batches(index).batch * run.world.size, 2),
         "cpu_ms": cpu_ms(to_onnx(graph, weights, shape=SIZE), threads),
     }
     if trained.quant is not None:

@@ -24,6 +24,7 @@ class Relay:
 
     A worker is known by the number that horovodrun gave it at the start, its rank then. When
     rank 0 is lost, another worker says that it has rank 0 now, and is listened to from there.
+    `muted` keeps what follows from the user, who has stopped the run.
     `code` is the exit code that rank 0 told, None before; `ended` is set with it. `lost` are
     (number, status) of the workers that ended before.
     """
@@ -31,6 +32,7 @@ class Relay:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.code: int | None = None
         self.ended = threading.Event()
+        self.muted = False
         self.lost: list[tuple[int, int]] = []
         self._folder, self._say = folder, say
         self._speaker = 0
@@ -84,7 +86,7 @@ class Relay:
             if _HOROVOD.match(text):
                 return
             self._last[number] = text.strip() or self._last.get(number, "")
-            if number == self._speaker:
+            if number == self._speaker and not self.muted:
                 stream = sys.stdout if found[2] == "stdout" else sys.stderr
                 stream.write(text)
                 stream.flush()
@@ -104,6 +106,8 @@ class Relay:
             return
         number, status = int(found[1]), int(found[2])
         self.lost.append((number, status))
+        if self.muted:
+            return
         how = f"killed by signal {status - 128}" if 128 < status < 192 else f"status {status}"
         last = self._last.get(number, "") if not 128 < status < 192 else ""
         self._say(f"edgesr: worker {number} was lost ({how})" + (f": {last}" if last else ""))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from edgesr.errors import EdgeSRError, GateNotMet
+from edgesr.errors import EdgeSRError, GateNotMet, Impossible
 from edgesr.training.engine import Commit, carry_on
 from edgesr.training.launch import launch
 from edgesr.training.legs import scale_steps
@@ -113,11 +113,14 @@ def _launched(folder: RunFolder, request: Request) -> Result:
     )
     if code == 130:
         raise KeyboardInterrupt
+    said = folder.path / "workers"
+    if code == Impossible.exit_code:
+        raise Impossible(f"the workers cannot work here; what they said is in {said}")
     missed = folder.missed()
-    if missed is None:
+    if missed is None or code not in (0, GateNotMet.exit_code):
         raise WorkersFailed(
-            f"the workers ended with exit code {code}; what they said is in "
-            f"{folder.path / 'workers'}, and edgesr {request.verb} --resume {folder.path} goes on"
+            f"the workers ended with exit code {code}; what they said is in {said}, and "
+            f"edgesr {request.verb} --resume {folder.path} goes on"
         )
     return _ended(folder, missed)
 
@@ -159,7 +162,8 @@ def _rejoin(
         folder.log({"event": "resumed", **at})
         if changed := folder.other_versions():
             say(f"not bit for bit as it would have been: {'; '.join(changed)}")
-    return _carry_on(run, state, speak)
+    # With `say` itself: whoever becomes worker 0 after a loss speaks from then on.
+    return _carry_on(run, state, say)
 
 
 def _carry_on(run: Run, state: RunState | None, say: Say) -> Result:
@@ -171,7 +175,12 @@ def _carry_on(run: Run, state: RunState | None, say: Say) -> Result:
         say("measuring the teacher and bicubic on the held-out photographs")
         return finish(run, history)
 
-    missed = run.world.run(attempt, state, run.folder.log)
+    def changed(event: dict[str, Any]) -> None:
+        run.folder.log(event)
+        say(f"workers: {event['from']} became {event['to']}; going on from leg "
+            f"{event['leg'] + 1}, step {event['step']}")  # fmt: skip
+
+    missed = run.world.run(attempt, state, changed)
     return _ended(run.folder, missed)
 
 

@@ -95,6 +95,8 @@ def prepare(
     """Everything a run needs; on a resume its inputs must be as they were `before`."""
     if request.device == "cuda" and not torch.cuda.is_available():
         raise Impossible("--device cuda: this torch sees no CUDA GPU; use --device cpu")
+    if request.device == "cuda":
+        torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
     torch.set_num_threads(request.threads)
     teacher = load_network(request.teacher) if request.teacher else None
     start = load_network(request.student) if request.student else None
