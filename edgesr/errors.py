@@ -7,6 +7,7 @@
     ├── UnknownName        1  no device, model, preset … of that name
     ├── WouldOverwrite     1  the output exists and nobody said -y
     ├── WriteFailed        1  disk full, no permission
+    ├── WorkersFailed      1  the processes of a distributed run ended without a result
     ├── GateNotMet         3  a quality gate or budget was missed; the best result is kept
     └── Impossible         4  cannot be done on this machine
         └── MissingExtra   4  … until an optional package is installed
@@ -45,6 +46,10 @@ class WouldOverwrite(EdgeSRError):
 
 class WriteFailed(EdgeSRError):
     """An output could not be written (disk full, no permission)."""
+
+
+class WorkersFailed(EdgeSRError):
+    """The workers of a distributed run ended without a result; its checkpoints are kept."""
 
 
 class GateNotMet(EdgeSRError):

@@ -56,14 +56,6 @@ def coded_bytes(weights: Tensors) -> int:
     return len(encode(weights))
 
 
-def kept(weights: Tensors) -> dict[str, NDArray[np.bool_]]:
-    """Where each convolution's weight is not zero, for those that have zeros: the mask to heal in.
-
-    Keys are `NAME.weight`, shapes those of the weights.
-    """
-    return {n: w != 0 for n, w in weights.items() if w.ndim == 4 and not np.all(w)}
-
-
 def violations(weight: NDArray[np.float32]) -> int:
     """How many fours along the input channels hold more than two non-zeros.
 

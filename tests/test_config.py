@@ -97,6 +97,13 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
             'name="a"\n[student]\nfamily="teacher"\n[[stages]]\nkind="distill"\nsteps=1',
             "budget goes with",
         ),
+        ('name="a"\n[[stages]]\nkind="distill"\nsteps=1\nrounds=7', "rounds does nothing"),
+        ('name="a"\n[[stages]]\nkind="gan"\nsteps=1', "adversarial loss goes with"),
+        (
+            'name="a"\nbudget="macs=5%"\n[[stages]]\nkind="prune"\nsteps=1\nmethod="2:4"\n'
+            '[[stages]]\nkind="prune"\nsteps=1',
+            "break its pattern",
+        ),
         ('name="a"\nwidths=[0]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
         ('name="a"\nwidths=[0, 8]\n[[stages]]\nkind="distill"\nsteps=1', "widths"),
         ('name="a"\nclip=0.0\n[[stages]]\nkind="distill"\nsteps=1', "clip must be positive"),

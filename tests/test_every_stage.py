@@ -82,6 +82,12 @@ def test_the_int8_files_give_the_reported_quality(world: Path, every: Path) -> N
         levels = np.rint(np.clip(y, 0, 1) * 255).astype(np.uint8)
         psnr = metrics.psnr_y(levels, hr[: levels.shape[0], : levels.shape[1]])
         assert last[f"psnr_y_int8_{form}"] == pytest.approx(psnr, abs=0.01)
+        if form == "ort":
+            rgb = metrics.psnr_rgb(levels, hr[: levels.shape[0], : levels.shape[1]])
+            assert last["psnr_rgb"] == pytest.approx(rgb, abs=0.01)
+        size = (every / f"student.int8.{form}.onnx").stat().st_size
+        assert last[f"bytes_int8_{form}"] == size
+        assert f" {size / 1024:,.1f} |" in (every / "report.md").read_text().split("## Int8")[1]
     assert last["psnr_y"] == last["psnr_y_int8_ort"] == report["student"]["psnr_y"]
     assert {"psnr_y_fp32", "psnr_y_ptq_trt", "psnr_y_ptq_ort"} <= last.keys()
     assert abs(last["psnr_y_fp32"] - last["psnr_y_int8_ort"]) < 0.5
@@ -110,3 +116,18 @@ def test_validations_are_in_the_log_and_on_the_curve(every: Path) -> None:
     curve = report_of(every)["curves"]["psnr_y"]
     assert [p[0] for p in curve] == [firsts[e["leg"]] + e["step"] for e in seen]
     np.testing.assert_allclose([p[1] for p in curve], [e["psnr_y"] for e in seen], rtol=1e-5)
+
+
+def test_the_curve_of_a_quantised_leg_ends_in_its_dot(every: Path) -> None:
+    """Both are of int8: the last validation is at the leg's end, and on its one picture."""
+    last, report = events_of(every, "validated")[-1], report_of(every)
+    assert (last["leg"], last["step"] + 1) == (5, report["legs"][5]["steps"])
+    assert last["psnr_y"] == report["legs"][5]["psnr_y"] != report["legs"][5]["psnr_y_fp32"]
+
+
+def test_rgb_is_measured_of_all(every: Path) -> None:
+    report = report_of(every)
+    nets = [report["bicubic"], report["teacher"], report["student"], *report["legs"]]
+    # The error of all channels is not that of their weighed sum.
+    assert all(net["psnr_rgb"] != net["psnr_y"] and net["psnr_rgb"] > 5 for net in nets)
+    assert "## Quality (measured)" in (every / "report.md").read_text()

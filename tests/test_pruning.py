@@ -241,10 +241,7 @@ def test_budgets_are_parsed_and_refused() -> None:
 
 def test_a_budget_in_milliseconds_asks_what_it_is_given() -> None:
     graph = student(16, 2)
-    budget = parse_budget("ms=4.5")
-    assert budget.needs_latency and not parse_budget("macs=25%").needs_latency
-    budget = budget.with_latency(lambda g: counts.parameters(g) / 1000)
-    assert not budget.needs_latency
+    budget = parse_budget("ms=4.5", latency=lambda g: counts.parameters(g) / 1000)
     assert budget.cost(graph) == counts.parameters(graph) / 1000
     assert budget.limit(graph) == 4.5
     half = parse_budget("ms=50%", latency=lambda g: 7.0)

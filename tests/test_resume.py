@@ -185,3 +185,22 @@ def test_resume_refuses_changed_pictures_and_other_folders(
     (photos / "manifest.json").write_text('{"target": "cpu"}')  # a bundle has one too
     done = invoke(in_process, "compress", "--resume", photos)
     assert "not that of a compression run" in refusal(done)
+
+
+def test_two_processes_in_one_run_folder_are_refused(
+    world: Path, whole: Path, tmp_path: Path, in_process: CliRunner
+) -> None:
+    from edgesr.cli.main import app
+    from edgesr.training.run import RunFolder
+
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = (run / "log.jsonl").read_bytes()
+    with RunFolder(run).alone():
+        done = in_process.invoke(app, ["compress", "--resume", str(run)])
+    assert done.exit_code == 1
+    assert f"another process trains in {run}" in done.stderr.splitlines()[-1]
+    assert (run / "student.safetensors").read_bytes() == (
+        whole / "student.safetensors"
+    ).read_bytes()
+    assert before == (run / "log.jsonl").read_bytes()

@@ -93,16 +93,11 @@ def test_pattern_names_what_was_done() -> None:
     graph = student(16, 3)
     weights = random_weights(graph)
     assert sparsity.pattern(weights) == "dense"
-    assert sparsity.kept(weights) == {}
     magnitude = prune_magnitude(weights, graph, 0.82)
     assert sparsity.pattern(magnitude) == "unstructured"
     assert sparsity.pattern(prune_two_four(graph, weights, seed=0).weights) == "2:4"
     weights["body0.weight"][0, 0, 0, 0] = 0
     assert sparsity.pattern(weights) == "dense"
-    masks = sparsity.kept(magnitude)
-    assert set(masks) == {f"{c.name}.weight" for c in graph.convs()}
-    for name, mask in masks.items():
-        assert mask.sum() == np.count_nonzero(magnitude[name])
 
 
 def test_sizes_of_a_pruned_student() -> None:

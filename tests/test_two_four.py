@@ -172,3 +172,20 @@ def test_units_with_constants_of_their_own_keep_their_place() -> None:
         Conv("b", ("scaled",), 3, 1),
     ))  # fmt: skip
     assert order_groups(graph) == ()
+
+
+def test_a_share_of_the_layers_takes_those_that_lose_least() -> None:
+    graph = student(16, 4)
+    weights = random_weights(graph)
+    # One layer is 2:4 already: it loses nothing, so it is the first to be taken.
+    w = weights["body2.weight"]
+    w[~two_four_mask(w)] = 0
+    part = prune_two_four(graph, weights, seed=0, search=False, share=0.2)
+    assert part.layers == ("body2",)  # ceil(0.2 × 5): 4 body layers and the tail
+    for name, value in weights.items():
+        np.testing.assert_array_equal(part.weights[name], value)
+    half = prune_two_four(graph, weights, seed=0, search=False, share=0.5)
+    assert len(half.layers) == 3 and half.layers[0] == "body2"
+    for name in half.eligible:
+        zeros = violations(half.weights[f"{name}.weight"]) == 0
+        assert zeros == (name in half.layers)

@@ -6,6 +6,7 @@ import os
 import pickle
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,7 +21,7 @@ from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.training import pretrained
 from edgesr.training.losses import Made, StepLoss
-from edgesr.training.lpips import LAYERS, distance, lpips
+from edgesr.training.lpips import LAYERS, distance, lpips, why_not
 from edgesr.training.pretrained import Arrays, NetName, packaged_weights, read_arrays
 from edgesr.training.recipe import LossSpec
 from edgesr.training.vgg import ImageNet, PerceptualLoss
@@ -284,3 +285,17 @@ def test_lpips_refuses_what_it_cannot_compare() -> None:
     for a, b in ((good, good[:, :32]), (good.astype(float), good), (good[:20], good[:20])):
         with pytest.raises(BadImage):
             lpips(a, b)
+
+
+def test_why_lpips_cannot_work_here_is_said_and_not_raised(
+    packaged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert why_not() == ""
+    packaged_weights.cache_clear()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "alexnet.ckpt").write_bytes(b"not a pickle")
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: found)
+    assert "install it anew" in why_not()
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    assert "edgesr[perceptual]" in why_not()

@@ -34,7 +34,7 @@ MaxMinutes: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Seed of the run.", min=0, max=2**32 - 1)]
 Device: TypeAlias = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads: TypeAlias = Annotated[
-    int, typer.Option(help="CPU threads of each process; 0 leaves it to torch.", min=0)
+    int, typer.Option(help="CPU threads of each process; 0: its share of the cores.", min=0)
 ]
 Compile: TypeAlias = Annotated[
     bool, typer.Option("--compile", help="Train through torch.compile (for GPUs).")
@@ -87,7 +87,7 @@ def request_of(
 
     if device not in ("cpu", "cuda"):
         raise BadConfig(f"no device '{device}'; cpu or cuda")
-    if hosts:
+    if hosts is not None:
         parse_hosts(hosts)
     if data is None:
         data = sample_folder(cache_root() / "samples")

@@ -18,7 +18,8 @@ def train(
         str | None, typer.Argument(help="A recipe file (TOML); or use --preset.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A recipe that ships.  [default: srgan]")
+        str | None,
+        typer.Option(help="A recipe that ships.  [default: srgan; train-smoke without --data]"),
     ] = None,
     network: Annotated[
         str | None,
@@ -48,7 +49,7 @@ def train(
         with running.ending("train", resume, as_json):
             verb.resume(resume, processes=np, hosts=hosts, say=say)
         return
-    chosen = load_recipe(recipe or preset or "srgan")
+    chosen = load_recipe(recipe or preset or ("train-smoke" if data is None else "srgan"))
     if seed is not None:
         chosen = dataclasses.replace(chosen, seed=seed)
     request = running.request_of(

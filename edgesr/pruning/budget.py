@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,20 +33,11 @@ class Budget:
     amount: float | None
     latency: Callable[[Graph], float] | None = None
 
-    @property
-    def needs_latency(self) -> bool:
-        """Whether `with_latency` must be called before a cost can be told."""
-        return self.kind == _MS and self.latency is None
-
-    def with_latency(self, latency: Callable[[Graph], float]) -> Budget:
-        """The same budget, with `latency` to tell the milliseconds of a graph."""
-        return dataclasses.replace(self, latency=latency)
-
     def cost(self, graph: Graph) -> float:
         """What `graph` costs, in this budget's kind: whole numbers, or milliseconds."""
         if self.kind != _MS:
             return _COUNTED[self.kind](graph)
-        assert self.latency is not None, "a budget in ms needs with_latency"
+        assert self.latency is not None, "a budget in ms needs a latency table"
         return self.latency(graph)
 
     def limit(self, teacher: Graph) -> float:

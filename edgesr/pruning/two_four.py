@@ -11,6 +11,7 @@ search of Pool & Yu (NeurIPS 2021), until no pair gains.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,14 +45,16 @@ class TwoFour:
     """Weights in the new order and masked, and how much of the magnitude is left.
 
     `orders` is what `permute_units` was given. The shares are Σ|w| kept ÷ Σ|w| over the
-    eligible convolutions, 0 to 1: before the search and after it. `dense` names the
-    convolutions whose input channels do not come in fours; they are left as they are.
+    eligible convolutions, 0 to 1: before the search and after it. `layers` are the
+    convolutions that were masked, `eligible` those that could be, and `dense` those whose input
+    channels do not come in fours: they are left as they are.
     """
 
     weights: Weights
     orders: Orders
     kept_share_before: float
     kept_share_after: float
+    layers: tuple[str, ...]
     eligible: tuple[str, ...]
     dense: tuple[str, ...]
 
@@ -74,11 +77,14 @@ def two_four_mask(weight: NDArray[np.float32]) -> NDArray[np.bool_]:
     return mask.reshape(weight.shape)
 
 
-def prune_two_four(graph: Graph, weights: Weights, *, seed: int, search: bool = True) -> TwoFour:
-    """Mask every eligible convolution to 2:4, after a `search` for the channel order.
+def prune_two_four(
+    graph: Graph, weights: Weights, *, seed: int, search: bool = True, share: float = 1.0
+) -> TwoFour:
+    """Mask the `share` (0 to 1) of the eligible convolutions that loses least to 2:4.
 
-    The network computes what `weights` compute with those weights zeroed, in another order of
-    the channels. `seed` decides the order in which the search tries pairs.
+    Before, a `search` for the channel order that keeps more. The network computes what `weights`
+    compute with those weights zeroed, in another order of the channels. `seed` decides the
+    order in which the search tries pairs.
     """
     names = eligible(graph)
     orders = tuple(tuple(range(g.width)) for g in order_groups(graph))
@@ -86,15 +92,17 @@ def prune_two_four(graph: Graph, weights: Weights, *, seed: int, search: bool = 
     if search:
         found = search_orders(graph, weights, seed=seed)
         moved = permute_units(graph, weights, found)
-        share = _kept_share(moved, names)
-        if share > before:
-            weights, orders, after = moved, found, share
+        kept = _kept_share(moved, names)
+        if kept > before:
+            weights, orders, after = moved, found, kept
+    best_first = sorted(names, key=lambda name: -_kept_share(weights, [name]))
+    layers = tuple(best_first[: math.ceil(share * len(names))])
     masked = {name: value.copy() for name, value in weights.items()}
-    for name in names:
+    for name in layers:
         w = masked[f"{name}.weight"]
         w[~two_four_mask(w)] = 0
     dense = tuple(c.name for c in graph.convs() if c.name not in names)
-    return TwoFour(masked, orders, before, after, names, dense)
+    return TwoFour(masked, orders, before, after, layers, names, dense)
 
 
 def search_orders(graph: Graph, weights: Weights, *, seed: int) -> Orders:

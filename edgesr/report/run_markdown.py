@@ -20,6 +20,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "".join(f"- {note}\n" for note in rows.notes(report)),
         "## Sizes\n",
         _table(rows.SIZE_HEAD, rows.SIZE_KINDS, rows.size_rows(report)),
+        *_quality(report),
         "## Legs\n",
         _table(rows.LEG_HEAD, rows.LEG_KINDS, rows.leg_rows(report)),
         *_int8(report),
@@ -28,6 +29,13 @@ def to_markdown(report: dict[str, Any]) -> str:
         *_conditions(report),
     ]
     return "\n".join(section for section in sections if section)
+
+
+def _quality(report: dict[str, Any]) -> list[str]:
+    body = rows.quality_rows(report)
+    if not body:
+        return []
+    return ["## Quality (measured)\n", markdown_table(rows.quality_head(report), body)]
 
 
 def _int8(report: dict[str, Any]) -> list[str]:

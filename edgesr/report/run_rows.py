@@ -24,13 +24,15 @@ SIZE_HEAD = (
     "PSNR-Y", "SSIM-Y",
 )  # fmt: skip
 SIZE_KINDS = ("", *[_COUNTED] * 6, *[_MEASURED] * 2)
+QUALITY_HEAD = ("", "PSNR-Y", "PSNR-RGB", "SSIM-Y")
+LPIPS = "LPIPS, lower is better"
 LEG_HEAD = ("leg", "what", "steps", "change dB", "time", "waiting for data")
 LEG_KINDS = ("", "", "", *[_MEASURED] * 3)
 INT8_HEAD = (
     "leg", "fp32", "trained, TensorRT", "trained, ORT", "PTQ, TensorRT", "PTQ, ORT",
-    "CPU ms fp32", "CPU ms int8",
+    "CPU ms fp32", "CPU ms int8", "file KiB, TensorRT", "file KiB, ORT",
 )  # fmt: skip
-INT8_KINDS = ("", *[_MEASURED] * 7)
+INT8_KINDS = ("", *[_MEASURED] * 7, *[_COUNTED] * 2)
 _INT8_KEYS = (
     "psnr_y_fp32", "psnr_y_int8_trt", "psnr_y_int8_ort", "psnr_y_ptq_trt", "psnr_y_ptq_ort",
 )  # fmt: skip
@@ -85,9 +87,6 @@ def to_table(report: dict[str, Any]) -> Table:
 def size_rows(report: dict[str, Any]) -> list[list[str]]:
     """Under `SIZE_HEAD`: the sizes of the teacher and after each leg, and what they are worth."""
     teacher = report["teacher"]
-    named = [(leg["leg"], leg) for leg in report["legs"]]
-    if teacher is not None:
-        named.insert(0, (teacher_name(report), teacher))
     return [
         [
             name,
@@ -99,8 +98,44 @@ def size_rows(report: dict[str, Any]) -> list[list[str]]:
             _kib(net.get("bytes_coded")),
             *_quality(net),
         ]
+        for name, net in _named_nets(report)
+    ]
+
+
+def _named_nets(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The teacher, if there is one, and the legs."""
+    legs = [(leg["leg"], leg) for leg in report["legs"]]
+    return legs if report["teacher"] is None else [(teacher_name(report), report["teacher"]), *legs]
+
+
+def quality_head(report: dict[str, Any]) -> tuple[str, ...]:
+    """The titles over `quality_rows`; LPIPS only where a leg has it."""
+    return (*QUALITY_HEAD, LPIPS) if _has_lpips(report) else QUALITY_HEAD
+
+
+def quality_rows(report: dict[str, Any]) -> list[list[str]]:
+    """Under `quality_head`: every measure, of bicubic, teacher and legs.
+
+    [] where it would say no more than the summary: in a report without PSNR-RGB and LPIPS.
+    """
+    named = [("bicubic", report["bicubic"]), *_named_nets(report)]
+    lpips = _has_lpips(report)
+    if not lpips and all(net.get("psnr_rgb") is None for _, net in named):
+        return []
+    return [
+        [
+            name,
+            fixed(net["psnr_y"], 2),
+            fixed(net.get("psnr_rgb"), 2),
+            fixed(net["ssim_y"], 4),
+            *([fixed(net.get("lpips"), 4)] if lpips else []),
+        ]
         for name, net in named
     ]
+
+
+def _has_lpips(report: dict[str, Any]) -> bool:
+    return any(leg.get("lpips") is not None for leg in report["legs"])
 
 
 def leg_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -132,10 +167,16 @@ def int8_rows(report: dict[str, Any]) -> list[list[str]]:
             *(fixed(leg.get(key), 2) for key in _INT8_KEYS),
             digits(_median_ms(leg, "cpu_ms")),
             digits(_median_ms(leg, "cpu_ms_int8")),
+            _kib(leg.get("bytes_int8_trt")),
+            _kib(leg.get("bytes_int8_ort")),
         ]
         for leg in report["legs"]
-        if any(leg.get(key) is not None for key in _INT8_KEYS[1:])
+        if _is_int8(leg)
     ]
+
+
+def _is_int8(net: dict[str, Any]) -> bool:
+    return any(net.get(key) is not None for key in _INT8_KEYS[1:])
 
 
 def condition_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -154,10 +195,14 @@ def _condition(key: str, x: Any) -> str:
 
 
 def is_yardstick(teacher: dict[str, Any] | None) -> bool:
-    """Whether a difference to the teacher's PSNR says anything: it is trained, and well enough."""
+    """Whether a difference to the teacher's PSNR says anything: it is trained, and well enough.
+
+    Not known to be, where the recipe asks for it (`set5_floor_db`), is no yardstick either.
+    """
     if teacher is None or teacher["psnr_y"] is None:
         return False
-    return teacher.get("undertrained") is not True
+    undertrained = teacher.get("undertrained")
+    return undertrained is False or (undertrained is None and teacher.get("set5_floor_db") is None)
 
 
 def title(report: dict[str, Any]) -> str:
@@ -166,7 +211,7 @@ def title(report: dict[str, Any]) -> str:
 
 
 def claims(report: dict[str, Any]) -> list[Claim]:
-    """The student against the teacher; none about quality from a teacher that is undertrained."""
+    """The student against the teacher; none about quality from one that is no yardstick."""
     if report["teacher"] is None:
         return list(_quality_claims(report))
     return [*_size_claims(report), *_speed_claims(report), *_quality_claims(report)]
@@ -229,7 +274,10 @@ def _teacher_notes(teacher: dict[str, Any] | None) -> Iterator[str]:
         reached = "" if set5 is None else f": {set5:.2f} dB PSNR-Y on Set5{less}"
         yield f"The teacher is undertrained{reached}. No claim about quality is made from it."
     elif teacher.get("undertrained") is None and floor is not None:
-        yield "Whether the teacher is fully trained is not known: it was not measured on Set5."
+        yield (
+            "Whether the teacher is fully trained is not known: it was not measured on Set5. "
+            "No claim about quality is made from it."
+        )
 
 
 def _timing_notes(report: dict[str, Any]) -> Iterator[str]:
@@ -241,11 +289,16 @@ def _timing_notes(report: dict[str, Any]) -> Iterator[str]:
             f"network alone, batch 1, {ms['size']} pixels in, ONNX Runtime with {threads}."
         )
     if int8_rows(report):
-        yield "PSNR, SSIM and CPU ms of a quantised leg are those of int8 in ONNX Runtime."
+        yield (
+            "PSNR, SSIM and CPU ms of a quantised leg are those of int8 in ONNX Runtime; its KiB "
+            "those of the fp32 weights. The int8 files have the size given under Int8."
+        )
 
 
 def _other_notes(report: dict[str, Any]) -> Iterator[str]:
     held = len(report["held_out"])
+    if _has_lpips(report):
+        yield "LPIPS: version 0.1 on AlexNet's features, whole pictures; lower is better."
     yield f"{held} photograph{'s' if held != 1 else ''} held out."
     budget = report["budget"]
     if budget:
@@ -282,7 +335,7 @@ def _net(net: dict[str, Any]) -> list[str]:
         f"{net['params']:,}",
         _whole(net.get("nonzeros")),
         amount(net["macs_per_pixel"]),
-        _kib(net.get("bytes_dense")),
+        f"{_kib(net.get('bytes_dense'))}{' fp32' if _is_int8(net) else ''}",
         digits(median_ms(net)),
         *_quality(net),
     ]

@@ -50,6 +50,7 @@ def to_html(report: dict[str, Any], crops: Sequence[Crop] = ()) -> str:
         _loss_chart(report),
         _crops(crops),
         _section("Sizes", rows.SIZE_HEAD, rows.SIZE_KINDS, rows.size_rows(report)),
+        _section("Quality (measured)", rows.quality_head(report), (), rows.quality_rows(report)),
         _section("Legs", rows.LEG_HEAD, rows.LEG_KINDS, rows.leg_rows(report)),
         _section(
             "Int8: held-out PSNR-Y in dB", rows.INT8_HEAD, rows.INT8_KINDS, rows.int8_rows(report)

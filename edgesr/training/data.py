@@ -48,7 +48,7 @@ class Entry:
 class Pack:
     """Memory-mapped pictures: uint8 RGB, low and high resolution.
 
-    `skipped` says which pictures could not be read, and why. Raises `BadImage` when `folder` is
+    `skipped` says which pictures are not in it, and why. Raises `BadImage` when `folder` is
     not a whole pack.
     """
 
@@ -204,7 +204,7 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
                 try:
                     hr = image.read_rgb8(path)
                 except BadImage as e:
-                    skipped.append(str(e))
+                    skipped.append(str(e).replace(str(path), path.name))
                     continue
                 height, width = hr.shape[0] // scale, hr.shape[1] // scale
                 if min(height, width) >= MIN_LR_SIDE:
@@ -213,6 +213,8 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
                     rows.append((path.name, height, width, lr_at, hr_at))
                     lr_at += lr_file.write(lr.tobytes())
                     hr_at += hr_file.write(hr.tobytes())
+                else:
+                    skipped.append(f"{path.name}: smaller than {MIN_LR_SIDE * scale} pixels a side")
         if not rows:
             raise BadImage(
                 f"no picture to train on: each is damaged or smaller than {MIN_LR_SIDE * scale} "

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from edgesr.errors import BadConfig
 from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Graph
@@ -112,10 +114,10 @@ def _begin(going: _Progress, index: int, trained: Trained | None) -> Trainer:
 def _restored(run: Run, state: RunState, index: int) -> Trainer:
     graph = Graph.from_json(state.graph_json)
     quant = QuantSpec.from_json(json.loads(state.quant)) if state.quant else None
+    weights = _zeros(graph) if run.legs[index].steps else run.first()[1].weights
+    blank = Trained(graph, weights, state.masked, quant)
+    net = continued_student(blank, rep=run.recipe.reparameterize, seed=0)
     try:
-        weights = run.first()[1].weights if not run.legs[index].steps else None
-        blank = Trained(graph, weights or _zeros(graph), state.masked, quant)
-        net = continued_student(blank, rep=run.recipe.reparameterize, seed=0)
         net.load_state_dict(state.net)
         trainer = run.trainer(net, index)
         trainer.ema.load_state_dict(state.ema)
@@ -123,6 +125,8 @@ def _restored(run: Run, state: RunState, index: int) -> Trainer:
         trainer.losses.load_state_dict(state.losses)
         if trainer.adversary is not None:
             trainer.adversary.load_state_dict(state.adversary)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError, KeyError) as e:
         raise recipe_changed(run) from e
     trainer.step = state.step

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgesr.errors import BadImage
+from edgesr.errors import BadImage, BadModel, MissingExtra
 from edgesr.training.pretrained import NetName, packaged_weights
 from edgesr.training.vgg import ImageNet
 
@@ -33,6 +33,15 @@ def lpips(a: NDArray[np.uint8], b: NDArray[np.uint8], net: NetName = "alex") -> 
         raise BadImage(f"LPIPS compares pictures of one size, not {a.shape} with {b.shape}")
     with torch.no_grad():
         return float(distance(_network(net), _linear(net), _tensor(a), _tensor(b)))
+
+
+def why_not(net: NetName = "alex") -> str:
+    """Why `lpips` cannot work here, '' where it can: the packaged weights are not there, or bad."""
+    try:
+        packaged_weights(net)
+    except (MissingExtra, BadModel) as e:
+        return str(e)
+    return ""
 
 
 def distance(network: ImageNet, linear: list[Tensor], a: Tensor, b: Tensor) -> Tensor:

@@ -18,10 +18,16 @@ from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Graph, Weights
 from edgesr.runtime.calibrate import post_training
 from edgesr.runtime.ort import OrtRuntime
+from edgesr.training.lpips import why_not
 from edgesr.training.reduce import calibration
 from edgesr.training.setup import Run
 from edgesr.training.start import Trained
-from edgesr.training.validate import network_upscaler, quality, runtime_upscaler
+from edgesr.training.validate import (
+    network_upscaler,
+    quality,
+    runtime_upscaler,
+    student_upscaler,
+)
 
 SIZE = (180, 320)  # height and width of the low-resolution picture that is timed
 TIME_S = 3.0  # at most this long, once there are three samples
@@ -35,17 +41,20 @@ def measure(
     """Everything the report says about a leg; its student is saved beside.
 
     The quality of a quantised network is that of its int8 form for ONNX Runtime; its fp32
-    form, TensorRT's form, and plain post-training quantisation stand beside it.
+    form, TensorRT's form, and plain post-training quantisation stand beside it. LPIPS is
+    measured from the leg before the first GAN leg on: what that gains is not in PSNR.
     """
     leg, threads = run.legs[index], run.request.threads
     graph, weights = trained.graph, trained.weights
+    perceptual = trained.quant is None and measures_lpips(run, index)
+    upscale = network_upscaler(graph, weights, threads=threads)
     result: dict[str, Any] = {
         "leg": leg.name,
         "kind": leg.stage.kind if leg.steps else "start",
         "method": leg.stage.method if leg.shrink is not None else "",
         "steps": leg.steps,
         **sizes(graph, weights),
-        **quality(network_upscaler(graph, weights, threads=threads), run.pairs),
+        **quality(upscale, run.pairs, perceptual=perceptual),
     }
     speed = leg.steps / max(seconds, 1e-9)
     timing: dict[str, Any] = {
@@ -64,6 +73,12 @@ def measure(
     return {**result, "timing": timing}
 
 
+def measures_lpips(run: Run, index: int | None = None) -> bool:
+    """Whether LPIPS is measured after leg `index` (None: of teacher and bicubic)."""
+    until = None if index is None else index + 2
+    return any(leg.stage.kind == "gan" for leg in run.legs[:until]) and not why_not()
+
+
 def sizes(graph: Graph, weights: Weights) -> dict[str, int]:
     """Counted, not measured: parameters, non-zeros, MACs per pixel, bytes."""
     return {
@@ -76,8 +91,13 @@ def sizes(graph: Graph, weights: Weights) -> dict[str, int]:
 
 
 def validate(run: Run, trained: Trained) -> float:
-    """PSNR-Y (dB) on the first held-out pictures: a point of the curve, not a result."""
-    upscale = network_upscaler(trained.graph, trained.weights, threads=run.request.threads)
+    """PSNR-Y (dB) on the first held-out pictures: a point of the curve, not a result.
+
+    Of the int8 form for ONNX Runtime where there is one, as at the end of the leg.
+    """
+    upscale = student_upscaler(
+        trained.graph, trained.weights, trained.quant, threads=run.request.threads
+    )
     return quality(upscale, run.pairs[:VALIDATION_PICTURES])["psnr_y"]
 
 
@@ -110,11 +130,14 @@ def _int8(
         before.graph, before.weights, calibration(run.pack), bits=quant.bits, high=quant.high
     )
     forms: dict[str, dict[str, float]] = {}
+    file_bytes: dict[str, int] = {}
     for what, net, spec in (("", trained, quant), ("ptq_", before, plain)):
         for form in ("trt", "ort"):
             model = to_onnx_int8(net.graph, net.weights, spec, form=form)
             upscale = runtime_upscaler(model, threads=run.request.threads, optimize=form == "ort")
-            forms[f"{what}{form}"] = quality(upscale, run.pairs)
+            perceptual = f"{what}{form}" == "ort" and measures_lpips(run, index)
+            forms[f"{what}{form}"] = quality(upscale, run.pairs, perceptual=perceptual)
+            file_bytes[f"{what}{form}"] = len(model)
     best = forms["ort"]
     return {
         "psnr_y_fp32": fp32["psnr_y"],
@@ -123,6 +146,8 @@ def _int8(
         "psnr_y_ptq_trt": forms["ptq_trt"]["psnr_y"],
         "psnr_y_ptq_ort": forms["ptq_ort"]["psnr_y"],
         "bits": quant.bits,
+        "bytes_int8_trt": file_bytes["trt"],
+        "bytes_int8_ort": file_bytes["ort"],
         **best,
     }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgesr import atomic, checkpoint, machine
+from edgesr.errors import BadImage
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.onnx_int8 import to_onnx_int8
 from edgesr.report import run as run_report
@@ -19,15 +20,17 @@ from edgesr.report.crops import Pixels, sheets, telling_crops
 from edgesr.report.run_curves import curves_of
 from edgesr.sparsity import FEW_ZEROS, ZEROS_SENTENCE
 from edgesr.training.legs import last_within_drop, rate_factor
-from edgesr.training.measure import SIZE, cpu_ms, sizes
+from edgesr.training.lpips import why_not
+from edgesr.training.measure import SIZE, cpu_ms, measures_lpips, sizes
 from edgesr.training.reduce import budget_of, limit_of
 from edgesr.training.run import versions
 from edgesr.training.setup import Run
 from edgesr.training.validate import (
+    Picture,
     bicubic_upscaler,
     network_upscaler,
     quality,
-    runtime_upscaler,
+    student_upscaler,
     test_set,
 )
 
@@ -45,6 +48,8 @@ def finish(run: Run, history: History) -> str:
             atomic.write_bytes(run.folder.path / f"student.int8.{form}.onnx", data)
     crops = telling_crops(_pictures(run, best))
     lines = run.folder.log_lines()
+    bicubic = bicubic_upscaler(run.recipe.scale)
+    teacher, said = _teacher(run)
     report = run_report.build(
         name=run.recipe.name,
         legs=history,
@@ -52,12 +57,12 @@ def finish(run: Run, history: History) -> str:
         missed=missed,
         budget=run.recipe.budget,
         student=history[chosen],
-        teacher=_teacher(run),
-        bicubic=quality(bicubic_upscaler(run.recipe.scale), run.pairs),
+        teacher=teacher,
+        bicubic=quality(bicubic, run.pairs, perceptual=measures_lpips(run)),
         held_out=[p.name for p in run.pairs],
         curves=curves_of(lines),
         crops=crops,
-        notes=_notes(run, history, lines),
+        notes=[*_notes(run, history, lines), *said],
         conditions=_conditions(run, history),
     )
     for name, data in sheets(crops).items():
@@ -84,10 +89,11 @@ def choose(run: Run, history: History) -> tuple[int, str]:
     return chosen, missed
 
 
-def _teacher(run: Run) -> dict[str, Any] | None:
+def _teacher(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
+    """What the report says about the teacher, and notes on what could not be measured."""
     teacher = run.teacher
     if teacher is None:
-        return None
+        return None, []
     facts: dict[str, Any] = {
         "name": Path(run.request.teacher).name,
         **sizes(teacher.graph, teacher.weights),
@@ -100,27 +106,37 @@ def _teacher(run: Run) -> dict[str, Any] | None:
         "cpu_ms": cpu_ms(to_onnx(teacher.graph, teacher.weights, shape=SIZE), threads)
     }
     if teacher.lineage.get("untrained"):
-        return facts
+        return facts, []
     upscale = network_upscaler(teacher.graph, teacher.weights, threads=threads)
-    facts |= quality(upscale, run.pairs)
-    floor, sets = run.recipe.teacher_floor_db, os.environ.get("EDGESR_EVAL_DIR")
-    if floor:
-        facts["set5_floor_db"] = floor
-    if floor and sets and (pairs := test_set(Path(sets) / "Set5", run.recipe.scale)):
-        facts["set5_psnr_y"] = quality(upscale, pairs)["psnr_y"]
-        facts["undertrained"] = facts["set5_psnr_y"] < floor
-    return facts
+    facts |= quality(upscale, run.pairs, perceptual=measures_lpips(run))
+    floor = run.recipe.teacher_floor_db
+    if not floor:
+        return facts, []
+    facts["set5_floor_db"] = floor
+    psnr, problem = _on_set5(upscale, run.recipe.scale)
+    if psnr is not None:
+        facts |= {"set5_psnr_y": psnr, "undertrained": psnr < floor}
+    return facts, [problem] if problem else []
+
+
+def _on_set5(upscale: Callable[[Picture], Picture], scale: int) -> tuple[float | None, str]:
+    """PSNR-Y (dB) on Set5, None without it; and what is wrong with its pictures, '' if nothing.
+
+    A run of hours ends here: a damaged picture of the test set must not cost its report.
+    """
+    sets = os.environ.get("EDGESR_EVAL_DIR")
+    try:
+        pairs = test_set(Path(sets) / "Set5", scale) if sets else []
+        return (quality(upscale, pairs)["psnr_y"] if pairs else None), ""
+    except BadImage as e:
+        return None, f"Set5 was not measured: {e}."
 
 
 def _pictures(
     run: Run, best: checkpoint.Checkpoint
 ) -> Iterator[tuple[str, dict[str, Pixels], Pixels]]:
     threads = run.request.threads
-    if best.quant is None:
-        student = network_upscaler(best.graph, best.weights, threads=threads)
-    else:
-        model = to_onnx_int8(best.graph, best.weights, best.quant, form="ort")
-        student = runtime_upscaler(model, threads=threads)
+    student = student_upscaler(best.graph, best.weights, best.quant, threads=threads)
     bicubic, teacher = bicubic_upscaler(run.recipe.scale), None
     if run.teacher is not None and not run.teacher.lineage.get("untrained"):
         teacher = network_upscaler(run.teacher.graph, run.teacher.weights, threads=threads)
@@ -135,6 +151,8 @@ def _notes(run: Run, history: History, lines: Sequence[str]) -> list[str]:
     notes = []
     if any(h["nonzeros"] < (1 - FEW_ZEROS) * h["params"] for h in history):
         notes.append(ZEROS_SENTENCE)
+    if any(leg.stage.kind == "gan" for leg in run.legs) and (reason := why_not()):
+        notes.append(f"LPIPS was not measured: {reason}.")
     if run.skipped:
         notes.append(
             f"{len(run.skipped)} pictures were left out, since they cannot be read: "

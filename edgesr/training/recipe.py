@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,6 +99,10 @@ class LossSpec:
         return bool(self.feature or self.affinity)
 
 
+_OF_METHOD = {"channels": {"importance"}, "magnitude": {"keep"}, "2:4": set[str]()}
+_OF_SOME_KIND = {"method", "rounds", "importance", "keep", "bits", "high"}
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of the run with its own budget of steps.
@@ -106,9 +111,11 @@ class Stage:
     `channels` removes channels to the recipe's budget, ranked by `importance`; `magnitude`
     leaves the largest `keep` of all weights (1 = all) along a cubic schedule; `2:4` leaves
     two of four, after a search for the channel order that keeps most. `quantize` trains with
-    int8 activations and weights of `bits` bits, `high` naming what stays fp32. The learning
-    rate warms up over `warmup` steps and falls along a cosine from `lr` to `lr_end`, anew in
-    every round. `batch` and `patch` replace those of `[data]` when they are not 0.
+    int8 activations and weights of `bits` bits, `high` naming what stays fp32. `gan` trains
+    against a discriminator. The learning rate warms up over `warmup` steps (a tenth of the
+    round at most) and falls along a cosine from `lr` to `lr_end`, anew in every round. `batch`
+    and `patch` replace those of `[data]` when they are not 0. A key that does nothing in a kind
+    of stage is refused there.
     """
 
     kind: Literal["distill", "prune", "finetune", "gan", "quantize"]
@@ -133,8 +140,20 @@ class Stage:
             raise ValueError("warmup and batch must not be negative, and patch at least 8")
         if not 0 < self.keep < 1:
             raise ValueError("keep is the share of weights that stay: between 0 and 1")
-        if self.loss.adversarial and self.kind != "gan":
-            raise ValueError('an adversarial loss needs kind = "gan"')
+        if bool(self.loss.adversarial) != (self.kind == "gan"):
+            raise ValueError('an adversarial loss goes with kind = "gan", and only with it')
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Raise ValueError for a key that was set and does nothing in this kind of stage."""
+        used = {
+            "prune": {"method", "rounds", *_OF_METHOD[self.method]},
+            "quantize": {"bits", "high"},
+        }.get(self.kind, set())
+        for field in dataclasses.fields(self):
+            if field.name in _OF_SOME_KIND - used and getattr(self, field.name) != field.default:
+                what = f"{self.kind} stage" + (f" by {self.method}" if used else "")
+                raise ValueError(f"{field.name} does nothing in a {what}; leave it out")
 
     @property
     def prunes_channels(self) -> bool:
@@ -180,6 +199,8 @@ class Recipe:
         kinds = [s.kind for s in self.stages]
         if "quantize" in kinds[:-1]:
             raise ValueError("quantize can only be the last stage")
+        if self.breaks_two_four(False):
+            raise ValueError("pruning channels after 2:4 would break its pattern: do it before")
         if not 0 <= self.ema < 1 or self.checkpoint_every < 1:
             raise ValueError("ema must be in [0, 1) and checkpoint_every positive")
         if not self.clip > 0 or not 2 <= self.scale <= 8 or not 0 <= self.seed < 2**32:
@@ -188,6 +209,14 @@ class Recipe:
             raise ValueError('family = "srgan" doubles the size: scale must be 2, 4 or 8')
         if self.widths and min(self.widths) < 1:
             raise ValueError("widths must be positive")
+
+    def breaks_two_four(self, begins: bool) -> bool:
+        """Whether channels go from a network that is 2:4 by then; `begins`: from the start."""
+        for stage in self.stages:
+            if begins and stage.prunes_channels:
+                return True
+            begins = begins or (stage.kind == "prune" and stage.method == "2:4")
+        return False
 
     def widths_for(self, graph: Graph) -> tuple[int, ...]:
         """The widths that the layers of `graph` may be narrowed to, ascending.

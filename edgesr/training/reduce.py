@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesr.errors import BadConfig
-from edgesr.graph.groups import permute_units
-from edgesr.graph.spec import Weights
 from edgesr.pruning.budget import Budget, parse_budget
 from edgesr.pruning.channels import prune_to
 from edgesr.pruning.latency import LatencyTable
 from edgesr.pruning.magnitude import cubic_keep, prune_magnitude
-from edgesr.pruning.two_four import eligible, search_orders, two_four_mask
+from edgesr.pruning.two_four import prune_two_four
 from edgesr.runtime.calibrate import post_training
-from edgesr.sparsity import nonzeros, violations
+from edgesr.sparsity import nonzeros
 from edgesr.training.data import Batches, Pack, cache_root
 from edgesr.training.losses import distance
 from edgesr.training.recipe import Recipe, Stage
@@ -116,35 +113,19 @@ def _thinned(run: Run, index: int, trained: Trained) -> tuple[Trained, str]:
 
 def _two_of_four(run: Run, index: int, trained: Trained) -> tuple[Trained, str]:
     """Two of four, the layers that lose least first; the channel order is found in round 1."""
-    leg, graph, weights = run.legs[index], trained.graph, trained.weights
+    leg = run.legs[index]
     assert leg.shrink is not None
-    names = eligible(graph)
-    before = _kept_share(weights, names)
-    if round(leg.shrink * leg.stage.rounds) == 1:
-        orders = search_orders(graph, weights, seed=run.recipe.seed)
-        weights = permute_units(graph, weights, orders)
-    after = _kept_share(weights, names)
-    order = sorted(names, key=lambda name: -_kept_share(weights, [name]))
-    chosen = order[: math.ceil(leg.shrink * len(order))]
-    masked = {name: value.copy() for name, value in weights.items()}
-    for name in chosen:
-        w = masked[f"{name}.weight"]
-        w[~two_four_mask(w)] = 0
-        assert violations(w) == 0
-    dense = [c.name for c in graph.convs() if c.name not in names]
-    _log(run, index, layers=chosen, dense=dense, kept=after, kept_without_search=before)
-    note = (
-        f", 2:4 in {len(chosen)} of {len(names)} layers that allow it; {after:.1%} of the "
-        f"magnitude stays ({before:.1%} before the channels were reordered)"
+    first = round(leg.shrink * leg.stage.rounds) == 1
+    done = prune_two_four(
+        trained.graph, trained.weights, seed=run.recipe.seed, search=first, share=leg.shrink
     )
-    return Trained(graph, masked, keeps_zeros=True), note
-
-
-def _kept_share(weights: Weights, names: Sequence[str]) -> float:
-    """Σ|w| that 2:4 leaves ÷ Σ|w|, over these convolutions."""
-    all_of = [np.abs(weights[f"{name}.weight"]) for name in names]
-    kept = sum(float(w[two_four_mask(w)].sum(dtype=np.float64)) for w in all_of)
-    return kept / max(1e-30, sum(float(w.sum(dtype=np.float64)) for w in all_of))
+    before, after = done.kept_share_before, done.kept_share_after
+    _log(run, index, layers=done.layers, dense=done.dense, kept=after, kept_without_search=before)
+    note = (
+        f", 2:4 in {len(done.layers)} of {len(done.eligible)} layers that allow it; {after:.1%} of "
+        f"the magnitude stays ({before:.1%} before the channels were reordered)"
+    )
+    return Trained(trained.graph, done.weights, keeps_zeros=True), note
 
 
 def _quantized(pack: Pack, stage: Stage, trained: Trained) -> Trained:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ class Request:
     `student` names a network to start from; None starts from the recipe's own, untrained.
     An empty `teacher` is training without one. `compile` runs the network through
     torch.compile. `verb` is the command that this is a run of. `processes` and `hosts` are
-    those of Horovod.
+    those of Horovod. `threads` 0: to be found by each process.
     """
 
     teacher: str
@@ -129,6 +131,30 @@ class RunFolder:
         before = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["versions"]
         now = versions()
         return [f"{k} {v}, now {now.get(k)}" for k, v in before.items() if now.get(k) != v]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out of this folder; raises `BadConfig` when one is in it.
+
+        The lock goes with the process, however it ends.
+        """
+        try:
+            file = (self.path / MANIFEST).open("r+")  # NFS locks only what may be written
+        except OSError as e:
+            raise WriteFailed(f"cannot write {self.path}: {e.strerror}") from e
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise BadConfig(
+                    f"another process trains in {self.path}; wait for it, or choose another --out"
+                ) from e
+            yield
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed while writing left in `checkpoints`."""
+        for stale in self.checkpoints.glob(".*.tmp.*"):
+            stale.unlink(missing_ok=True)
 
     def begun(self) -> bool:
         """Whether a process has trained here before."""

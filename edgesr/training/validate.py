@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from edgesr import image, metrics, resize
 from edgesr.errors import BadImage
 from edgesr.graph.onnx import to_onnx
+from edgesr.graph.onnx_int8 import to_onnx_int8
+from edgesr.graph.quant import QuantSpec
 from edgesr.graph.spec import Graph, Weights
 from edgesr.runtime.ort import OrtRuntime
 from edgesr.tiling import upscale_tiles
+from edgesr.training.lpips import lpips
 
 Picture = NDArray[np.uint8]
 MAX_PICTURES = 12
@@ -66,7 +69,10 @@ def held_out(paths: Sequence[Path], scale: int) -> tuple[list[Pair], list[str]]:
 
 
 def test_set(folder: Path, scale: int) -> list[Pair]:
-    """The pairs of a test set (`HR/` and `LRx4/` with the same names); none if it is not there."""
+    """The pairs of a test set (`HR/` and `LRx4/` with the same names); none if it is not there.
+
+    Raises `BadImage` when a picture of it is missing or damaged.
+    """
     low = folder / f"LRx{scale}"
     if not ((folder / "HR").is_dir() and low.is_dir()):
         return []
@@ -78,12 +84,27 @@ def test_set(folder: Path, scale: int) -> list[Pair]:
     return pairs
 
 
-def quality(upscale: Callable[[Picture], Picture], pairs: Sequence[Pair]) -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM on BT.601 Y, border 4 shaved, over the held-out pictures."""
+def quality(
+    upscale: Callable[[Picture], Picture], pairs: Sequence[Pair], *, perceptual: bool = False
+) -> dict[str, float]:
+    """Means over the pictures: `psnr_y` and `psnr_rgb` (dB), `ssim_y`, border 4 shaved.
+
+    With `perceptual` also `lpips` (AlexNet, whole pictures, lower is better), which needs its
+    packaged weights. Raises `BadImage` where there are no pictures: that has no mean.
+    """
+    if not pairs:
+        raise BadImage("nothing to measure on: there are no pictures in the test set")
+    measures: dict[str, Callable[[Picture, Picture], float]] = {
+        "psnr_y": metrics.psnr_y,
+        "ssim_y": metrics.ssim_y,
+        "psnr_rgb": metrics.psnr_rgb,
+    }
+    if perceptual:
+        measures["lpips"] = lpips
     outputs = [(upscale(p.lr), p.hr) for p in pairs]
     return {
-        "psnr_y": float(np.mean([metrics.psnr_y(a, b) for a, b in outputs])),
-        "ssim_y": float(np.mean([metrics.ssim_y(a, b) for a, b in outputs])),
+        name: float(np.mean([distance(a, b) for a, b in outputs]))
+        for name, distance in measures.items()
     }
 
 
@@ -95,6 +116,15 @@ def network_upscaler(
     Large pictures go through in tiles, so that memory does not grow with them.
     """
     return runtime_upscaler(to_onnx(graph, weights), threads=threads)
+
+
+def student_upscaler(
+    graph: Graph, weights: Weights, quant: QuantSpec | None, *, threads: int
+) -> Callable[[Picture], Picture]:
+    """As `network_upscaler`, but of a quantised network its int8 form for ONNX Runtime."""
+    if quant is None:
+        return network_upscaler(graph, weights, threads=threads)
+    return runtime_upscaler(to_onnx_int8(graph, weights, quant, form="ort"), threads=threads)
 
 
 def runtime_upscaler(
