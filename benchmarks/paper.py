@@ -21,6 +21,7 @@ from typing import Any
 from edgesr import atomic, checkpoint, sparsity
 from edgesr.checkpoint import Checkpoint
 from edgesr.compress import compress, resume
+from edgesr.evaluate import find_pairs
 from edgesr.graph import counts
 from edgesr.models.find import load_network
 from edgesr.training.recipe import Recipe, load_recipe
@@ -34,6 +35,8 @@ KINDS = ("distilled", "scratch")
 def main() -> None:
     """Run what is missing, then write and print the record."""
     args = _arguments()
+    for name in SETS:
+        find_pairs(args.eval / name, 4)  # before hours of training
     teacher = load_network(str(args.teacher))
     record: dict[str, Any] = {
         "what": "Y-PSNR (dB) and SSIM; sizes counted; same steps for both kinds",

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+# The networks here are tiny: a second thread only waits for the first, most of all on a machine
+# with other jobs. Before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 pytest_plugins = ["compressing"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}

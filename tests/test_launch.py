@@ -204,8 +204,10 @@ sys.exit(1)
 """
 
 CALL = """
-import sys
+import signal, sys
 from edgesr.training.launch import launch
+# A shell starts what runs in the background with SIGINT ignored; these tests may be there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     sys.exit(launch(["compress", "--np", "1", "--out", "a b"], np=1))
 except KeyboardInterrupt:

@@ -91,17 +91,23 @@ def test_a_gradient_that_is_not_finite_is_skipped_too() -> None:
 
 
 def test_the_log_has_the_share_of_time_spent_waiting_for_data() -> None:
+    steps, spent_s = 12, 0.0
+
     def waiting(late_s: float) -> float:
+        nonlocal spent_s
         events: list[dict[str, Any]] = []
-        trainer = trainer_of(Crops(late_s=late_s), 12, width=16)
+        trainer = trainer_of(Crops(late_s=late_s), steps, width=16)
         trainer.run(events.append, lambda: None)
         assert events[-1]["waiting"] == round(trainer.waiting, 4)
         assert trainer.waiting == trainer.waited_s / trainer.busy_s
         assert 0 <= trainer.waiting <= 1
+        spent_s = trainer.busy_s
         return trainer.waiting
 
-    starved, fed = waiting(0.1), waiting(0.0)
-    assert starved > 0.5
+    fed = waiting(0.0)
+    # A batch that takes as long as five steps: four fifths of the time are spent waiting.
+    starved = waiting(5 * spent_s / steps)
+    assert starved > 0.3
     assert fed < 0.5 * starved
 
 
