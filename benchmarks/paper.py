@@ -45,7 +45,7 @@ def main() -> None:
         "runs": [],
     }
     for seed in range(args.seeds):
-        for kind in KINDS:
+        for kind in args.kinds:
             folder = args.out / f"{kind}-{seed}"
             _run(folder, _recipe(kind, seed, args), args)
             legs = json.loads((folder / "report.json").read_text())["legs"]
@@ -147,6 +147,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="run the teacher in each step, not once over all photographs: for few steps",
     )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 

@@ -236,7 +236,7 @@ def test_a_trained_student_is_measured_then_pruned_to_milliseconds(
     ("stage", "code", "message"),
     [
         ('kind = "quantize"\nhigh = ["haed"]', 1, "no convolution 'haed'. Did you mean head?"),
-        ('kind = "gan"\nloss = { perceptual = 1.0 }', 4, "edgesr[perceptual]"),
+        ('kind = "gan"\nloss = { perceptual = 1.0, adversarial = 0.1 }', 4, "edgesr[perceptual]"),
         ('kind = "finetune"\nloss = { affinity = 1.0, hints = 8 }', 1, "hints"),
     ],
 )

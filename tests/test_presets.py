@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgesr.checkpoint import Checkpoint
@@ -17,7 +18,7 @@ from edgesr.pruning.budget import parse_budget
 from edgesr.pruning.magnitude import cubic_keep
 from edgesr.training.first import first_net, narrowed
 from edgesr.training.legs import learning_rate, legs_of
-from edgesr.training.recipe import load_recipe, preset_names
+from edgesr.training.recipe import Recipe, load_recipe, preset_names
 
 PROMISED = {"paper", "quality", "balanced", "fast", "tiny", "gan", "smoke", "srgan"}
 
@@ -81,12 +82,17 @@ def counted(graph: Graph) -> int:
     return total
 
 
+def by_l1(recipe: Recipe) -> Recipe:
+    """The recipe with an importance that needs no photographs."""
+    return replace(recipe, student=replace(recipe.student, importance="l1"))
+
+
 def teacher_of(graph: Graph) -> Checkpoint:
     return Checkpoint(graph, untrained_weights(graph, 0), {}, {})
 
 
 def test_the_papers_student_has_60_percent_of_the_generators_parameters() -> None:
-    recipe, teacher = load_recipe("paper"), teacher_of(srresnet())
+    recipe, teacher = by_l1(load_recipe("paper")), teacher_of(srresnet())
     assert counted(teacher.graph) == 1_545_238  # what the architecture is known for
     graph, weights = narrowed(teacher, recipe)
     assert 0.59 <= counted(graph) / counted(teacher.graph) <= 0.61
@@ -101,8 +107,23 @@ def test_the_papers_student_has_60_percent_of_the_generators_parameters() -> Non
     assert {"head", "body", "up0", *(f"b{i}_conv2" for i in range(16))} <= set(smaller)
 
 
+def test_the_papers_student_keeps_what_the_loss_depends_on() -> None:
+    """By Taylor importance: here all filters but every second one inside the blocks."""
+    recipe, teacher = load_recipe("paper"), teacher_of(srresnet())
+    assert recipe.student.importance == "taylor"
+    matter = {c.name: np.full((3, c.out), 1.0) for c in teacher.graph.convs()}
+    for i in range(16):
+        matter[f"b{i}_conv1"][:, ::2] = 1e-6
+    graph, _ = narrowed(teacher, recipe, matter)
+    assert 0.59 <= counted(graph) / counted(teacher.graph) <= 0.61
+    widths = {c.name: c.out for c in graph.convs()}
+    inner = [widths[f"b{i}_conv1"] for i in range(16)]
+    assert max(inner) <= 32
+    assert sum(inner) <= 16 * 32 and widths["head"] >= 56
+
+
 def test_narrowing_reaches_every_part_of_the_generator() -> None:
-    teacher, recipe = teacher_of(srresnet(blocks=2)), load_recipe("paper")
+    teacher, recipe = teacher_of(srresnet(blocks=2)), by_l1(load_recipe("paper"))
     tight = replace(recipe, student=replace(recipe.student, budget="params=20%"))
     graph, _ = narrowed(teacher, tight)
     assert counted(graph) <= 0.2 * counted(teacher.graph)

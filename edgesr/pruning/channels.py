@@ -8,7 +8,7 @@ from a list of steps that the target runs well: an odd width costs as much as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,37 +45,89 @@ def prune_to(
     """Remove the least important channels until `cost(graph)` is at most `target`.
 
     Greedy: each turn narrows the group whose next width step that saves anything loses the least
-    importance per unit of cost saved. Stops early (`within_budget` False) when no narrower step
-    is left or none saves. `importance` is `l1`, `median` or `taylor`; the last needs
+    importance per unit of cost saved. The last step may save more than was needed: what fits is
+    then given back where it regains most. Stops early (`within_budget` False) when no narrower
+    step is left or none saves. `importance` is `l1`, `median` or `taylor`; the last needs
     `sensitivity`, for each convolution one row a batch (`edgesr.training.taylor`).
     """
     groups = prune_groups(graph)
     scores = [unit_importance(g, weights, importance, sensitivity) for g in groups]
-    now = [g.width for g in groups]
-    at, now_cost = narrower(graph, groups), cost(graph)
-    losses = [_loss(s, importance) for s in scores]
-    while now_cost > target:
-        best: tuple[float, list[int], float] | None = None
-        for k in range(len(groups)):
-            for kept in _narrower_steps(now[k], widths):
-                tried = [*now[:k], kept, *now[k + 1 :]]
-                new_cost = cost(at(tried))
-                if new_cost >= now_cost:
-                    continue
-                lost = losses[k][groups[k].width - kept] - losses[k][groups[k].width - now[k]]
-                rate = float(lost) / (now_cost - new_cost)
-                if best is None or rate < best[0]:
-                    best = (rate, tried, new_cost)
-                break
-        if best is None:
-            break
-        _, now, now_cost = best
+    choice = _Choice(groups, [_loss(s, importance) for s in scores], widths, graph, cost)
+    while choice.cost > target and choice.narrow():
+        pass
+    while choice.widen(target):
+        pass
+    now, now_cost = choice.now, choice.cost
     doomed = _doomed(groups, scores, now)
     smaller_graph, smaller = remove_units(graph, weights, doomed)
     changes = tuple(
         (g.producers[0][0], g.width, n) for g, n in zip(groups, now, strict=True) if n < g.width
     )
     return Pruned(smaller_graph, smaller, tuple(doomed), changes, now_cost <= target)
+
+
+class _Choice:
+    """One width for each group, and what narrowing or widening one of them does.
+
+    `losses` has, for each group, what is lost when its 0, 1, … least important units are gone.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        losses: Sequence[NDArray[np.float64]],
+        widths: Sequence[int],
+        graph: Graph,
+        cost: Callable[[Graph], float],
+    ) -> None:
+        at = narrower(graph, groups)
+
+        def cost_of(now: Sequence[int]) -> float:
+            return cost(at(now))
+
+        self.groups, self.losses, self.widths = groups, losses, sorted(set(widths))
+        self.now = [g.width for g in groups]
+        self._cost = cost_of
+        self.cost = cost(graph)
+
+    def narrow(self) -> bool:
+        """Take the step that loses least for what it saves; False when none saves."""
+        tries = []
+        for k, width in enumerate(self.now):
+            for narrower_width in reversed([w for w in self.widths if w < width]):
+                now, cost = self._with(k, narrower_width)
+                if cost < self.cost:
+                    tries.append((self._lost(k, narrower_width) / (self.cost - cost), now, cost))
+                    break
+        return self._take(min(tries, key=lambda t: t[0], default=None))
+
+    def widen(self, target: float) -> bool:
+        """Take the step within `target` that regains most for what it costs; False: none fits."""
+        tries = []
+        if self.cost <= target:
+            for k, group in enumerate(self.groups):
+                steps = [*(w for w in self.widths if w < group.width), group.width]
+                for wider in [w for w in steps if w > self.now[k]][:1]:
+                    now, cost = self._with(k, wider)
+                    if cost <= target:
+                        spent = max(cost - self.cost, _TINY)
+                        tries.append((self._lost(k, wider) / spent, now, cost))
+        return self._take(min(tries, key=lambda t: t[0], default=None))
+
+    def _with(self, k: int, width: int) -> tuple[list[int], float]:
+        now = [*self.now[:k], width, *self.now[k + 1 :]]
+        return now, self._cost(now)
+
+    def _lost(self, k: int, width: int) -> float:
+        """What group `k` loses at that width against now; negative when it regains."""
+        whole, losses = self.groups[k].width, self.losses[k]
+        return float(losses[whole - width] - losses[whole - self.now[k]])
+
+    def _take(self, best: tuple[float, list[int], float] | None) -> bool:
+        if best is None:
+            return False
+        _, self.now, self.cost = best
+        return True
 
 
 def _loss(scores: NDArray[np.float64], importance: str) -> NDArray[np.float64]:
@@ -90,10 +142,6 @@ def _loss(scores: NDArray[np.float64], importance: str) -> NDArray[np.float64]:
         return gone
     total = max(float(gone[-1]), _TINY)
     return np.asarray(-total * np.log(np.maximum(total - gone, _TINY) / total))
-
-
-def _narrower_steps(width: int, widths: Sequence[int]) -> Iterator[int]:
-    yield from sorted({w for w in widths if w < width}, reverse=True)
 
 
 def _doomed(

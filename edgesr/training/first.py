@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig
 from edgesr.graph.spec import Graph, Weights
@@ -10,6 +12,7 @@ from edgesr.models.student import student
 from edgesr.models.table import untrained_weights
 from edgesr.pruning.budget import parse_budget
 from edgesr.pruning.channels import prune_to
+from edgesr.pruning.importance import Sensitivity
 from edgesr.sparsity import pattern
 from edgesr.training.net import GraphNet
 from edgesr.training.recipe import Recipe
@@ -17,12 +20,13 @@ from edgesr.training.start import Trained, continued_student, fresh_student
 
 
 def first_net(
-    recipe: Recipe, teacher: Checkpoint | None, start: Checkpoint | None
+    recipe: Recipe, narrow: Callable[[], tuple[Graph, Weights]], start: Checkpoint | None
 ) -> tuple[GraphNet, Trained]:
     """The network at the first step, and the same as data.
 
-    That is `start` where one is given (its zeros stay zeros if it was pruned), else what the
-    recipe's `[student]` describes.
+    `narrow` gives the teacher without its least important channels. The network is `start`
+    where one is given (its zeros stay zeros if it was pruned), else what the recipe's
+    `[student]` describes.
     """
     rep, seed, spec = recipe.reparameterize, recipe.seed, recipe.student
     if start is not None:
@@ -38,26 +42,29 @@ def first_net(
         graph = srresnet(spec.depth, spec.width, upsamples=doublings, name=recipe.name)
         trained = Trained(graph, untrained_weights(graph, seed))
     else:
-        assert teacher is not None
-        graph, weights = narrowed(teacher, recipe)
+        graph, weights = narrow()
         fresh = spec.init == "fresh"
         trained = Trained(graph, untrained_weights(graph, seed) if fresh else weights)
     return continued_student(trained, rep=rep, seed=seed), trained
 
 
-def narrowed(teacher: Checkpoint, recipe: Recipe) -> tuple[Graph, Weights]:
+def narrowed(
+    teacher: Checkpoint, recipe: Recipe, sensitivity: Sensitivity | None = None
+) -> tuple[Graph, Weights]:
     """The teacher without its least important channels, within the student's budget.
 
-    Raises `BadConfig` when even the narrowest of the recipe's widths is over it.
+    `sensitivity` is what Taylor importance needs. Raises `BadConfig` when even the narrowest of
+    the recipe's widths is over the budget.
     """
     budget = parse_budget(recipe.student.budget)
-    target = budget.limit(teacher.graph)
     pruned = prune_to(
         teacher.graph,
         teacher.weights,
         cost=budget.cost,
-        target=target,
+        target=budget.limit(teacher.graph),
         widths=recipe.widths_for(teacher.graph),
+        importance=recipe.student.importance,
+        sensitivity=sensitivity,
     )
     if not pruned.within_budget:
         raise BadConfig(

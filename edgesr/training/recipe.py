@@ -18,7 +18,7 @@ class StudentSpec:
 
     `family` is `plain` (EdgeSR's own: `width`, `depth` and `act` describe it), `srgan` (SRGAN's
     generator with `depth` blocks of `width` channels), or `teacher`: the teacher's
-    architecture, its channels narrowed to `budget` by their importance. `init` says whether
+    architecture, its channels narrowed to `budget` by `importance`. `init` says whether
     the last starts from the teacher's remaining weights or from fresh ones.
     """
 
@@ -27,6 +27,7 @@ class StudentSpec:
     depth: int = 12
     act: Literal["relu", "leaky_relu", "clip"] = "relu"
     budget: str = ""
+    importance: Literal["l1", "taylor", "median"] = "taylor"
     init: Literal["teacher", "fresh"] = "teacher"
 
     def __post_init__(self) -> None:

@@ -16,15 +16,13 @@ from edgesr.pruning.magnitude import cubic_keep, prune_magnitude
 from edgesr.pruning.two_four import prune_two_four
 from edgesr.runtime.calibrate import post_training
 from edgesr.sparsity import nonzeros
-from edgesr.training.data import Batches, Pack, cache_root
-from edgesr.training.losses import distance
+from edgesr.training.data import Pack, cache_root
 from edgesr.training.recipe import Recipe, Stage
 from edgesr.training.setup import Run
 from edgesr.training.start import Trained
-from edgesr.training.taylor import filter_sensitivity
+from edgesr.training.taylor import sensitivity
 
 CALIBRATION_PICTURES = 16
-TAYLOR_BATCHES = 24
 
 
 def reduced(run: Run, index: int, trained: Trained) -> tuple[Trained, str]:
@@ -78,12 +76,10 @@ def _narrowed(run: Run, index: int, trained: Trained) -> tuple[Trained, str]:
     # Its share of the way that is left, so that the last round arrives.
     left = stage.rounds - round(leg.shrink * stage.rounds) + 1
     target = max(limit, now + (limit - now) / left)
-    sensitivity = None
+    d, taylor = run.recipe.data, None
     if stage.importance == "taylor":
-        d = run.recipe.data
-        crops = Batches(run.pack, patch=d.patch, batch=d.batch, seed=index, teacher=False)
-        sensitivity = filter_sensitivity(
-            trained.graph, trained.weights, crops, lambda a, b: distance("l1", a, b), TAYLOR_BATCHES
+        taylor = sensitivity(
+            trained.graph, trained.weights, run.pack, patch=d.patch, batch=d.batch, seed=index
         )
     pruned = prune_to(
         trained.graph,
@@ -92,7 +88,7 @@ def _narrowed(run: Run, index: int, trained: Trained) -> tuple[Trained, str]:
         target=target,
         widths=run.recipe.widths_for(trained.graph),
         importance=stage.importance,
-        sensitivity=sensitivity,
+        sensitivity=taylor,
     )
     after = budget.cost(pruned.graph)
     _log(run, index, widths=[list(c) for c in pruned.widths], cost=after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig, Impossible
 from edgesr.graph.quant import high_convs
+from edgesr.graph.spec import Graph, Weights
 from edgesr.models.find import load_network
 from edgesr.sparsity import pattern
 from edgesr.training import data
-from edgesr.training.first import first_net
+from edgesr.training.first import first_net, narrowed
 from edgesr.training.gan import MIN_SIDE
 from edgesr.training.legs import Leg, legs_of, rate_factor
 from edgesr.training.losses import StepLoss
@@ -23,6 +25,7 @@ from edgesr.training.net import GraphNet
 from edgesr.training.recipe import Recipe
 from edgesr.training.run import Request, RunFolder, data_manifest, weights_hash
 from edgesr.training.start import Trained
+from edgesr.training.taylor import sensitivity
 from edgesr.training.trainer import Trainer, TrainSpec
 from edgesr.training.validate import Pair, held_out, network_upscaler
 from edgesr.training.world import World
@@ -82,7 +85,23 @@ class Run:
 
     def first(self) -> tuple[GraphNet, Trained]:
         """The network at the first step, and the same as data."""
-        return first_net(self.recipe, self.teacher, self.start)
+        return first_net(self.recipe, lambda: self.narrowed, self.start)
+
+    @cached_property
+    def narrowed(self) -> tuple[Graph, Weights]:
+        """The teacher without its least important channels, for `family = "teacher"`."""
+        assert self.teacher is not None
+        d, taylor = self.recipe.data, None
+        if self.recipe.student.importance == "taylor":
+            taylor = sensitivity(
+                self.teacher.graph,
+                self.teacher.weights,
+                self.pack,
+                patch=d.patch,
+                batch=d.batch,
+                seed=self.recipe.seed,
+            )
+        return narrowed(self.teacher, self.recipe, taylor)
 
 
 def prepare(

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgesr.graph.spec import Graph, Weights
-from edgesr.training.data import Batch
+from edgesr.training.data import Batch, Batches, Pack
+from edgesr.training.losses import distance
 from edgesr.training.net import GraphNet
+
+BATCHES = 24
 
 
 class Steps(Protocol):
@@ -20,6 +23,15 @@ class Steps(Protocol):
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of that step."""
+
+
+def sensitivity(
+    graph: Graph, weights: Weights, pack: Pack, *, patch: int, batch: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """`filter_sensitivity` for the L1 loss over 24 batches of `pack`, of at most 8 crops each."""
+    size = min(batch, 8)
+    crops = Batches(pack, patch=patch, batch=size, seed=seed, teacher=False)
+    return filter_sensitivity(graph, weights, crops, lambda a, b: distance("l1", a, b), BATCHES)
 
 
 def filter_sensitivity(
