@@ -49,7 +49,7 @@ def held_out(paths: Sequence[Path], scale: int) -> tuple[list[Pair], list[str]]:
         try:
             hr = image.read_rgb8(path)
         except BadImage as e:
-            unread.append(str(e))
+            unread.append(str(e).replace(str(path), path.name))
             continue
         height, width = (min(side, MAX_SIDE) // scale * scale for side in hr.shape[:2])
         if min(height, width) < MIN_SIDE:
