@@ -62,7 +62,7 @@ def test_a_masked_network_is_the_dense_one_with_those_weights_zeroed(rep: bool) 
         assert (net(x) - plain(x)).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "sgd"])
 @pytest.mark.parametrize("rep", [False, True])
 def test_training_keeps_zeros_at_exactly_their_places(rep: bool, optimizer: str) -> None:
     net = continued_student(Trained(GRAPH, PRUNED, keeps_zeros=True), rep=rep, seed=3)

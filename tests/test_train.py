@@ -11,7 +11,12 @@ from compressing import RECIPE, assert_same, events_of, invoke, refusal, report_
 from typer.testing import CliRunner
 
 from edgesr import checkpoint
+from edgesr.checkpoint import Checkpoint
+from edgesr.graph.counts import parameters
+from edgesr.models.srresnet import srresnet
+from edgesr.models.student import student
 from edgesr.training import engine
+from edgesr.training.start import fresh_student
 from edgesr.training.state import load_state
 
 SRGAN = """
@@ -111,6 +116,25 @@ def test_a_trained_generator_goes_on(world: Path, in_process: CliRunner) -> None
     # Ten steps at 1e-3: changed, but still that network.
     gap = [np.abs(after.weights[k] - before.weights[k]).max() for k in before.weights]
     assert 0 < max(gap) <= 10 * 1e-3 * 1.1
+
+
+def test_a_generator_starts_as_a_plain_student(world: Path, in_process: CliRunner) -> None:
+    out, small = world / "embedded", world / "plain.safetensors"
+    graph = student(4, 1)
+    weights = fresh_student(graph, rep=True, seed=0).weights()
+    checkpoint.save(small, Checkpoint(graph, weights, {}, {}))
+    text = SRGAN.split('[[stages]]\nkind = "gan"')[0].replace("lr = 1e-3", "lr = 1e-5")
+    text = text.replace("width = 8", "width = 12")
+    done = invoke(in_process, *arguments(world, out, text), "--network", small)
+    assert done.exit_code == 0, done.stderr
+    start, after = report_of(out)["legs"]
+    made = checkpoint.load(out / "student.safetensors").graph
+    assert made.layers == srresnet(1, 12).layers
+    assert start["params"] == parameters(srresnet(1, 12))
+    # The student's start is about nearest-neighbour upsampling; a generator's is noise.
+    assert start["psnr_y"] > 18 and after["psnr_y"] == pytest.approx(start["psnr_y"], abs=0.5)
+    large = invoke(in_process, *arguments(world, world / "no", text), "--network", "balanced")
+    assert "does not fit into a generator of 1 blocks of 12 channels" in refusal(large)
 
 
 def test_recipes_that_need_a_teacher_are_refused(world: Path, in_process: CliRunner) -> None:

@@ -23,7 +23,10 @@ def train(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(help="Go on from this network: a name, a .safetensors or a .pth."),
+        typer.Option(
+            help="Go on from this network: a name, a .safetensors or a .pth. A plain student "
+            "is set into SRGAN's generator, which then starts at its quality."
+        ),
     ] = None,
     data: running.Data = None,
     out: running.Out = None,

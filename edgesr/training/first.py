@@ -7,6 +7,7 @@ from collections.abc import Callable
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig
 from edgesr.graph.spec import Graph, Weights
+from edgesr.models.embed import embed, is_plain
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.models.table import untrained_weights
@@ -26,9 +27,14 @@ def first_net(
 
     `narrow` gives the teacher without its least important channels. The network is `start`
     where one is given (its zeros stay zeros if it was pruned), else what the recipe's
-    `[student]` describes.
+    `[student]` describes. A plain student that an SRGAN recipe is to start from is set into
+    SRGAN's generator, which then computes the same. Raises `BadConfig` when it does not fit.
     """
     rep, seed, spec = recipe.reparameterize, recipe.seed, recipe.student
+    if start is not None and spec.family == "srgan" and is_plain(start.graph):
+        graph = _generator(recipe)
+        trained = Trained(graph, embed(start.graph, start.weights, graph, seed=seed))
+        return continued_student(trained, rep=rep, seed=seed), trained
     if start is not None:
         zeros = pattern(start.weights) != "dense"
         trained = Trained(start.graph, start.weights, keeps_zeros=zeros)
@@ -38,14 +44,18 @@ def first_net(
         net = fresh_student(graph, rep=rep, seed=seed)
         return net, Trained(graph, net.weights())
     if spec.family == "srgan":
-        doublings = recipe.scale.bit_length() - 1
-        graph = srresnet(spec.depth, spec.width, upsamples=doublings, name=recipe.name)
+        graph = _generator(recipe)
         trained = Trained(graph, untrained_weights(graph, seed))
     else:
         graph, weights = narrow()
         fresh = spec.init == "fresh"
         trained = Trained(graph, untrained_weights(graph, seed) if fresh else weights)
     return continued_student(trained, rep=rep, seed=seed), trained
+
+
+def _generator(recipe: Recipe) -> Graph:
+    spec, doublings = recipe.student, recipe.scale.bit_length() - 1
+    return srresnet(spec.depth, spec.width, upsamples=doublings, name=recipe.name)
 
 
 def narrowed(

@@ -23,6 +23,7 @@ from edgesr.graph.spec import (
     PixelShuffle,
     Weights,
 )
+from edgesr.training.precision import exact, pictures
 from edgesr.training.qat import FakeQuant
 from edgesr.training.rep import RepConv
 
@@ -41,6 +42,7 @@ class GraphNet(nn.Module):
         self.layers = nn.ModuleDict()
         self.quant: FakeQuant | None = None
         self.masked = False
+        self._pictures = pictures(graph)
         for layer in graph.layers:
             cin = graph.channels[layer.inputs[0]]
             if isinstance(layer, Conv):
@@ -96,7 +98,7 @@ class GraphNet(nn.Module):
                 uses[i] = uses.get(i, 0) + 1
         values, kept = {INPUT: x}, {}
         for layer in self.graph.layers:
-            made = self._compute(layer, [values[i] for i in layer.inputs])
+            made = self._at_precision(layer, [values[i] for i in layer.inputs])
             values[layer.name] = made if self.quant is None else self.quant.output(layer.name, made)
             if layer.name in keep:
                 kept[layer.name] = values[layer.name]
@@ -105,6 +107,12 @@ class GraphNet(nn.Module):
                 if uses[i] == 0:
                     del values[i]
         return values[self.graph.output], kept
+
+    def _at_precision(self, layer: Layer, x: list[Tensor]) -> Tensor:
+        if layer.name not in self._pictures or not torch.is_autocast_enabled(x[0].device.type):
+            return self._compute(layer, x)
+        with exact(x[0].device.type):
+            return self._compute(layer, [t.float() for t in x])
 
     def _compute(self, layer: Layer, x: list[Tensor]) -> Tensor:
         match layer:

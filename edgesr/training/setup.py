@@ -62,7 +62,7 @@ class Run:
         r = self.recipe
         return TrainSpec(
             r.ema, r.clip, r.seed, r.checkpoint_every, self.request.device, r.optimizer,
-            rate_factor(r, self.world.size), self.request.compile,
+            r.precision, rate_factor(r, self.world.size), self.request.compile,
         )  # fmt: skip
 
     def trainer(self, net: GraphNet, index: int) -> Trainer:

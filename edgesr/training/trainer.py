@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,9 @@ from edgesr.training.gan import Adversary
 from edgesr.training.legs import Leg, learning_rate
 from edgesr.training.loader import Loader, Source
 from edgesr.training.losses import Made, StepLoss
+from edgesr.training.muon import Muon
 from edgesr.training.net import GraphNet
+from edgesr.training.precision import autocast, in_bf16
 from edgesr.training.world import Alone, World
 
 MAX_SKIPPED = 50  # steps in a row without a finite loss or gradient
@@ -39,6 +40,7 @@ class TrainSpec:
     checkpoint_every: int
     device: str = "cpu"
     optimizer: str = "adam"
+    precision: str = "auto"
     rate_factor: float = 1.0
     compile: bool = False
 
@@ -47,8 +49,8 @@ class Trainer:
     """One leg: network, its moving average, optimiser, and the teacher to follow.
 
     The decay of the moving average starts low and grows as (1 + t)/(10 + t) up to `spec.ema`,
-    so that short legs are not held back by their first weights. On CUDA the forward pass runs
-    in bfloat16 (autocast) unless it is quantised; weights, loss and moving average stay in float32.
+    so that short legs are not held back by their first weights. Where `spec.precision` says so,
+    the forward pass runs in bfloat16 unless it is quantised (see `edgesr.training.precision`).
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Trainer:
         self.parameters = [p for p in learned if p.requires_grad]
         self.optimizer = _optimizer(spec.optimizer, self.parameters, leg.stage.lr)
         self.dtype = self.parameters[0].dtype
+        # Codes times scales do not survive bfloat16: quantised arithmetic stays in float32.
+        self.bf16 = net.quant is None and in_bf16(spec.precision, spec.device)
         self.busy_s = self.waited_s = 0.0
         self._run = torch.compile(self.net.run) if spec.compile else self.net.run
 
@@ -166,26 +170,20 @@ class Trainer:
         return {**event, **self.world.mean({"loss": loss_value, **values})}
 
     def _forward(self, batch: Batch) -> Made:
-        with self._autocast():
+        with autocast(self.spec.device, self.bf16):
             output, mine = self._run(batch.lr, self.losses.student_layers)
         theirs: dict[str, Tensor] = {}
         target = batch.teacher
         if self.losses.teacher_layers or (self.leg.stage.loss.teacher and target is None):
             assert self.teacher is not None
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), autocast(self.spec.device, self.bf16):
                 live, theirs = self.teacher.run(batch.lr, self.losses.teacher_layers)
             target = live.float().clamp(0, 1) if target is None else target
-        if self.spec.device == "cuda":
+        if self.bf16:
             output = output.float()
             mine = {name: t.float() for name, t in mine.items()}
             theirs = {name: t.float() for name, t in theirs.items()}
         return Made(output, batch.hr, target, mine, theirs)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        # Codes times scales do not survive bfloat16: quantised arithmetic stays in float32.
-        if self.spec.device == "cuda" and self.net.quant is None:
-            return torch.autocast("cuda", torch.bfloat16)
-        return nullcontext()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -197,4 +195,6 @@ class Trainer:
 def _optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=SGD_MOMENTUM)
+    if name == "muon":
+        return Muon(parameters, lr)
     return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99))

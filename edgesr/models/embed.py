@@ -1,0 +1,124 @@
+"""A plain student inside SRGAN's generator: the same function, with room to grow.
+
+Function-preserving growth after Net2Net (Chen et al., ICLR 2016). The student's features live in
+the generator's first channels and the picture in the next three; all are at least 0, so a PReLU of
+slope 0 passes them. Block k computes relu(body_k) and takes away what it was computed from: its
+own skip then leaves the new features. The tail's s² colours are shuffled in two steps by slopes of
+1 and middle taps. The channels left over start from random features of the picture that nothing
+reads yet: training finds a use for them. So the generator's PSNR phase begins at the student's
+quality instead of at nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesr.errors import BadConfig
+from edgesr.graph.spec import Activation, Graph, Weights
+from edgesr.models.student import ANCHOR, student
+from edgesr.models.table import untrained_weights
+
+COLOURS = 3
+
+
+def embed(plain: Graph, weights: Weights, generator: Graph, *, seed: int = 0) -> Weights:
+    """Weights with which `generator` (of `srresnet`) computes what the student computes.
+
+    Equal up to rounding for pictures in [0, 1]. Raises `BadConfig` where `plain` is no ReLU
+    student of scale 4, or `generator` has too few blocks or channels to hold it.
+    """
+    depth, features = _shape(plain)
+    blocks = sum(layer.name.endswith("_conv1") for layer in generator.layers)
+    width = generator.channels["head"]
+    least = max(2 * features, features + COLOURS, 4 * COLOURS)
+    if depth > blocks or least > width:
+        raise BadConfig(
+            f"a student of {features} channels × {depth} does not fit into a generator of "
+            f"{blocks} blocks of {width} channels; it takes {depth} blocks of {least}"
+        )
+    made = _blank(generator)
+    _head(made, weights, features, seed, generator)
+    for k in range(depth):
+        _block(made, f"b{k}", weights[f"body{k}.weight"], weights[f"body{k}.bias"])
+    _middle(made["body.weight"], features)
+    _upsampling(made, weights, features)
+    return made
+
+
+def is_plain(graph: Graph) -> bool:
+    """Whether `graph` is of the plain student family, whatever its activation and scale."""
+    names = {layer.name for layer in graph.layers}
+    return {"head", "body0", "tail", ANCHOR} <= names
+
+
+def _shape(plain: Graph) -> tuple[int, int]:
+    """(depth, width) of a plain student. Raises `BadConfig` for anything else."""
+    convs = plain.convs()
+    depth = sum(conv.name.startswith("body") for conv in convs)
+    if is_plain(plain) and plain.scale == 4:
+        expected = student(convs[0].out, depth, scale=4)
+        if plain.layers == expected.layers:
+            return depth, convs[0].out
+    raise BadConfig(
+        f"a generator can begin as a plain ReLU student of scale 4 only, not as '{plain.name}'"
+    )
+
+
+def _blank(generator: Graph) -> Weights:
+    """All zeros, with slopes of 0 in front of the up-convolutions and of 1 behind them."""
+    made: Weights = {k: np.zeros_like(w) for k, w in untrained_weights(generator, 0).items()}
+    for layer in generator.layers:
+        if isinstance(layer, Activation):
+            made[f"{layer.name}.slope"][:] = 1.0 if layer.name.startswith("up") else 0.0
+    return made
+
+
+def _middle(kernel: NDArray[np.float32], count: int) -> None:
+    """Channel i of the output becomes channel i of the input, for the first `count`."""
+    middle, i = kernel.shape[-1] // 2, np.arange(count)
+    kernel[i, i, middle, middle] = 1.0
+
+
+def _head(made: Weights, weights: Weights, features: int, seed: int, generator: Graph) -> None:
+    kernel, small = made["head.weight"], weights["head.weight"]
+    kernel[:] = untrained_weights(generator, seed)["head.weight"]
+    kernel[: features + COLOURS] = 0
+    inset, end = kernel.shape[-1] // 2, features + COLOURS
+    low = inset - small.shape[-1] // 2
+    kernel[:features, :, low : low + small.shape[-1], low : low + small.shape[-1]] = small
+    made["head.bias"][:features] = weights["head.bias"]
+    kernel[np.arange(features, end), np.arange(COLOURS), inset, inset] = 1.0
+
+
+def _block(
+    made: Weights, name: str, kernel: NDArray[np.float32], bias: NDArray[np.float32]
+) -> None:
+    n, i = len(kernel), np.arange(len(kernel))
+    first, second = made[f"{name}_conv1.weight"], made[f"{name}_conv2.weight"]
+    first[:n, :n] = kernel
+    made[f"{name}_conv1.bias"][:n] = bias
+    first[n + i, i, 1, 1] = 1.0  # what the block reads, to be taken away from its skip
+    second[i, i, 1, 1] = 1.0
+    second[i, n + i, 1, 1] = -1.0
+
+
+def _upsampling(made: Weights, weights: Weights, features: int) -> None:
+    """Tail and anchor in the first up-convolution; from there on, pixels are only moved.
+
+    The student's channel c·16 + y·4 + x is colour c at row y, column x of a 4×4 block. With
+    y = 2a + a' and x = 2b + b', the first shuffle places (a, b) and the second (a', b').
+    """
+    first, bias = made["up0.weight"], made["up0.bias"]
+    for c in range(COLOURS):
+        for y in range(4):
+            for x in range(4):
+                theirs = c * 16 + y * 4 + x
+                finer = c * 4 + (y % 2) * 2 + x % 2
+                mine = finer * 4 + (y // 2) * 2 + x // 2
+                first[mine, :features] = weights["tail.weight"][theirs]
+                anchor = weights[f"{ANCHOR}.weight"][theirs, :, 0, 0]
+                first[mine, features : features + COLOURS, 1, 1] = anchor
+                bias[mine] = weights["tail.bias"][theirs] + weights[f"{ANCHOR}.bias"][theirs]
+    _middle(made["up1.weight"], 4 * COLOURS)
+    _middle(made["tail.weight"], COLOURS)

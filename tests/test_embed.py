@@ -1,0 +1,66 @@
+"""A student inside SRGAN's generator gives the student's pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import random_weights
+
+from edgesr.errors import BadConfig
+from edgesr.graph.onnx import to_onnx
+from edgesr.graph.spec import Graph, Weights
+from edgesr.models.embed import embed
+from edgesr.models.find import load_network
+from edgesr.models.srresnet import srresnet
+from edgesr.models.student import student
+from edgesr.runtime.ort import OrtRuntime
+
+
+def run(graph: Graph, weights: Weights, picture: np.ndarray) -> np.ndarray:
+    return OrtRuntime(to_onnx(graph, weights)).run(picture)
+
+
+@pytest.mark.parametrize(("depth", "blocks", "width"), [(1, 1, 16), (3, 5, 24), (2, 2, 17)])
+def test_the_generator_computes_what_the_student_computes(
+    depth: int, blocks: int, width: int
+) -> None:
+    plain, generator = student(8, depth), srresnet(blocks, width)
+    weights = random_weights(plain)
+    picture = np.random.default_rng(1).random((1, 3, 11, 9), np.float32)
+    made = run(generator, embed(plain, weights, generator), picture)
+    expected = run(plain, weights, picture)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(made, expected, rtol=0, atol=2e-5 * float(np.abs(expected).max()))
+
+
+def test_the_bundled_student_fits_the_papers_generator() -> None:
+    balanced, generator = load_network("balanced"), srresnet(16, 64)
+    picture = np.random.default_rng(2).random((1, 3, 24, 20), np.float32)
+    made = run(generator, embed(balanced.graph, balanced.weights, generator), picture)
+    expected = run(balanced.graph, balanced.weights, picture)
+    assert float(np.abs(made - expected).max()) < 1e-4
+
+
+def test_channels_left_over_look_at_the_picture_and_are_not_read() -> None:
+    plain, generator = student(8, 1), srresnet(1, 32)
+    weights = embed(plain, random_weights(plain), generator, seed=3)
+    spare = slice(8 + 3, None)
+    assert np.all(np.abs(weights["head.weight"][spare]).reshape(32 - 11, -1).max(1) > 0)
+    for name in ("b0_conv1", "body", "up0"):
+        assert not weights[f"{name}.weight"][:, spare].any()
+
+
+@pytest.mark.parametrize(
+    ("plain", "generator", "says"),
+    [
+        (student(8, 3), srresnet(2, 16), "3 blocks of 16"),
+        (student(8, 1), srresnet(1, 12), "1 blocks of 16"),
+        (student(4, 1), srresnet(1, 8), "1 blocks of 12"),
+        (student(8, 1, act="clip"), srresnet(1, 16), "plain ReLU student"),
+        (srresnet(1, 16), srresnet(1, 16), "plain ReLU student"),
+        (student(8, 1, scale=2), srresnet(1, 16), "scale 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused(plain: Graph, generator: Graph, says: str) -> None:
+    with pytest.raises(BadConfig, match=says):
+        embed(plain, random_weights(plain), generator)
