@@ -137,6 +137,22 @@ def test_a_generator_starts_as_a_plain_student(world: Path, in_process: CliRunne
     assert "does not fit into a generator of 1 blocks of 12 channels" in refusal(large)
 
 
+def test_a_student_is_deepened_where_the_recipe_says_so(world: Path, in_process: CliRunner) -> None:
+    out, small = world / "deepened", world / "shallow.safetensors"
+    graph = student(8, 1)
+    weights = fresh_student(graph, rep=True, seed=0).weights()
+    checkpoint.save(small, Checkpoint(graph, weights, {}, {}))
+    text = SRGAN.split('[[stages]]\nkind = "gan"')[0].replace("lr = 1e-3", "lr = 1e-5")
+    text = text.replace('family = "srgan"', "grow = true").replace("depth = 1", "depth = 3")
+    alone = invoke(in_process, *arguments(world, world / "no", text))
+    assert "grow = true needs a student" in refusal(alone)
+    done = invoke(in_process, *arguments(world, out, text), "--network", small)
+    assert done.exit_code == 0, done.stderr
+    start, after = report_of(out)["legs"]
+    assert checkpoint.load(out / "student.safetensors").graph.layers == student(8, 3).layers
+    assert after["psnr_y"] == pytest.approx(start["psnr_y"], abs=0.2)
+
+
 def test_recipes_that_need_a_teacher_are_refused(world: Path, in_process: CliRunner) -> None:
     budget = RECIPE.replace("teacher = 0.5", "frequency = 0.5").replace(", feature = 0.1", "")
     family = SRGAN.replace('family = "srgan"', 'family = "teacher"\nbudget = "params=50%"')

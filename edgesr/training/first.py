@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig
 from edgesr.graph.spec import Graph, Weights
-from edgesr.models.embed import embed, is_plain
+from edgesr.models.grow import deepen, embed, is_plain
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.models.table import untrained_weights
@@ -34,6 +34,13 @@ def first_net(
     if start is not None and spec.family == "srgan" and is_plain(start.graph):
         graph = _generator(recipe)
         trained = Trained(graph, embed(start.graph, start.weights, graph, seed=seed))
+        return continued_student(trained, rep=rep, seed=seed), trained
+    if spec.grow:
+        if start is None:
+            raise BadConfig(
+                "grow = true needs a student to start from; give --student (or train --network)"
+            )
+        trained = Trained(*deepen(start.graph, start.weights, spec.depth, name=recipe.name))
         return continued_student(trained, rep=rep, seed=seed), trained
     if start is not None:
         zeros = pattern(start.weights) != "dense"

@@ -19,7 +19,8 @@ class StudentSpec:
     `family` is `plain` (EdgeSR's own: `width`, `depth` and `act` describe it), `srgan` (SRGAN's
     generator with `depth` blocks of `width` channels), or `teacher`: the teacher's
     architecture, its channels narrowed to `budget` by `importance`. `init` says whether
-    the last starts from the teacher's remaining weights or from fresh ones.
+    the last starts from the teacher's remaining weights or from fresh ones. With `grow` a plain
+    student that the run starts from is deepened to `depth` by convolutions that change nothing.
     """
 
     family: Literal["plain", "srgan", "teacher"] = "plain"
@@ -29,10 +30,13 @@ class StudentSpec:
     budget: str = ""
     importance: Literal["l1", "taylor", "median"] = "taylor"
     init: Literal["teacher", "fresh"] = "teacher"
+    grow: bool = False
 
     def __post_init__(self) -> None:
         if (self.family == "teacher") != bool(self.budget):
             raise ValueError('budget goes with family = "teacher", and only with it')
+        if self.grow and (self.family, self.act) != ("plain", "relu"):
+            raise ValueError('grow goes with family = "plain" and act = "relu"')
         if self.budget.replace(" ", "").startswith("ms="):
             raise ValueError("a student's own budget is in macs, params or bytes")
         if not (4 <= self.width <= 256 and 1 <= self.depth <= 64):

@@ -1,12 +1,13 @@
-"""A plain student inside SRGAN's generator: the same function, with room to grow.
+"""Networks that grow without changing what they compute, after Net2Net (Chen et al., ICLR 2016).
 
-Function-preserving growth after Net2Net (Chen et al., ICLR 2016). The student's features live in
-the generator's first channels and the picture in the next three; all are at least 0, so a PReLU of
-slope 0 passes them. Block k computes relu(body_k) and takes away what it was computed from: its
-own skip then leaves the new features. The tail's s² colours are shuffled in two steps by slopes of
-1 and middle taps. The channels left over start from random features of the picture that nothing
-reads yet: training finds a use for them. So the generator's PSNR phase begins at the student's
-quality instead of at nothing.
+`deepen` puts identity convolutions into a plain student.
+
+`embed` sets a plain student into SRGAN's generator, whose PSNR phase then begins at the student's
+quality instead of at nothing. The student's features live in the generator's first channels and the
+picture in the next three; all are at least 0, so a PReLU of slope 0 passes them. Block k computes
+relu(body_k) and takes away what it was computed from: its own skip then leaves the new features.
+The tail's s² colours are shuffled in two steps by slopes of 1 and middle taps. The channels left
+over start from random features of the picture that nothing reads yet: training finds their use.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def embed(plain: Graph, weights: Weights, generator: Graph, *, seed: int = 0) ->
     student of scale 4, or `generator` has too few blocks or channels to hold it.
     """
     depth, features = _shape(plain)
+    if plain.scale != 4:
+        raise BadConfig(f"'{plain.name}' is x{plain.scale}; only a student of scale 4 fits")
     blocks = sum(layer.name.endswith("_conv1") for layer in generator.layers)
     width = generator.channels["head"]
     least = max(2 * features, features + COLOURS, 4 * COLOURS)
@@ -46,6 +49,30 @@ def embed(plain: Graph, weights: Weights, generator: Graph, *, seed: int = 0) ->
     return made
 
 
+def deepen(plain: Graph, weights: Weights, depth: int, *, name: str) -> tuple[Graph, Weights]:
+    """The same function with `depth` body convolutions; the new ones are spread evenly.
+
+    A ReLU lets its own output through, so an identity kernel in front of it is no step at all.
+    Raises `BadConfig` where `plain` is no ReLU student or has more than `depth` of them.
+    """
+    had, width = _shape(plain)
+    if had > depth:
+        raise BadConfig(f"'{plain.name}' has {had} body convolutions: it cannot grow to {depth}")
+    graph = student(width, depth, scale=plain.scale, name=name)
+    made = {k: w for k, w in weights.items() if not k.startswith("body")}
+    for k in range(depth):
+        # Old ones at the places k where floor(k · had / depth) goes up, beginning with the first.
+        old, place = k * had // depth, f"body{k}"
+        if k == 0 or old > (k - 1) * had // depth:
+            made[f"{place}.weight"] = weights[f"body{old}.weight"]
+            made[f"{place}.bias"] = weights[f"body{old}.bias"]
+        else:
+            made[f"{place}.weight"] = np.zeros((width, width, 3, 3), np.float32)
+            made[f"{place}.bias"] = np.zeros(width, np.float32)
+            _middle(made[f"{place}.weight"], width)
+    return graph, made
+
+
 def is_plain(graph: Graph) -> bool:
     """Whether `graph` is of the plain student family, whatever its activation and scale."""
     names = {layer.name for layer in graph.layers}
@@ -56,13 +83,11 @@ def _shape(plain: Graph) -> tuple[int, int]:
     """(depth, width) of a plain student. Raises `BadConfig` for anything else."""
     convs = plain.convs()
     depth = sum(conv.name.startswith("body") for conv in convs)
-    if is_plain(plain) and plain.scale == 4:
-        expected = student(convs[0].out, depth, scale=4)
+    if is_plain(plain):
+        expected = student(convs[0].out, depth, scale=plain.scale)
         if plain.layers == expected.layers:
             return depth, convs[0].out
-    raise BadConfig(
-        f"a generator can begin as a plain ReLU student of scale 4 only, not as '{plain.name}'"
-    )
+    raise BadConfig(f"only a plain ReLU student can grow; '{plain.name}' is none")
 
 
 def _blank(generator: Graph) -> Weights:

@@ -1,4 +1,4 @@
-"""A student inside SRGAN's generator gives the student's pictures."""
+"""Grown networks compute what they computed before: deeper students, students inside SRGAN."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from networks import random_weights
 from edgesr.errors import BadConfig
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.spec import Graph, Weights
-from edgesr.models.embed import embed
 from edgesr.models.find import load_network
+from edgesr.models.grow import deepen, embed
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.runtime.ort import OrtRuntime
@@ -56,11 +56,31 @@ def test_channels_left_over_look_at_the_picture_and_are_not_read() -> None:
         (student(8, 3), srresnet(2, 16), "3 blocks of 16"),
         (student(8, 1), srresnet(1, 12), "1 blocks of 16"),
         (student(4, 1), srresnet(1, 8), "1 blocks of 12"),
-        (student(8, 1, act="clip"), srresnet(1, 16), "plain ReLU student"),
-        (srresnet(1, 16), srresnet(1, 16), "plain ReLU student"),
+        (student(8, 1, act="clip"), srresnet(1, 16), "only a plain ReLU student"),
+        (srresnet(1, 16), srresnet(1, 16), "only a plain ReLU student"),
         (student(8, 1, scale=2), srresnet(1, 16), "scale 4"),
     ],
 )
 def test_what_does_not_fit_is_refused(plain: Graph, generator: Graph, says: str) -> None:
     with pytest.raises(BadConfig, match=says):
         embed(plain, random_weights(plain), generator)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 4), (3, 5), (4, 7), (14, 16)])
+def test_a_deeper_student_computes_the_same(before: int, after: int) -> None:
+    plain = student(8, before)
+    weights = random_weights(plain)
+    graph, made = deepen(plain, weights, after, name="deeper")
+    assert graph.layers == student(8, after).layers
+    kept = [k for k in made if k.startswith("body") and k.endswith("weight")]
+    identity = np.zeros((8, 8, 3, 3), np.float32)
+    identity[np.arange(8), np.arange(8), 1, 1] = 1
+    assert sum(np.array_equal(made[k], identity) for k in kept) == after - before
+    picture = np.random.default_rng(1).random((1, 3, 11, 9), np.float32)
+    np.testing.assert_allclose(run(graph, made, picture), run(plain, weights, picture), atol=1e-6)
+
+
+def test_a_student_does_not_grow_backwards() -> None:
+    plain = student(8, 3)
+    with pytest.raises(BadConfig, match="3 body convolutions"):
+        deepen(plain, random_weights(plain), 2, name="shallower")
