@@ -169,6 +169,7 @@ COMMANDS = (
     "bench",
     "upscale",
     "evaluate",
+    "plan",
     "verify",
     "devices",
     "models",

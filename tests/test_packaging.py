@@ -11,8 +11,12 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import missing
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from edgesr.bundle.kit import closure
 
@@ -190,3 +194,83 @@ def test_ruff_holds_what_goes_to_the_boards_to_their_python() -> None:
     kit = {path.relative_to(ROOT).as_posix() for path in scripts}
     assert set(versions) == taken | kit
     assert {versions[name] for name in taken | kit - {"export/build.py"}} == {"py38"}
+
+
+# glibc 2.28 and older: what wheels for JetPack 6 (Ubuntu 22.04) and 7 (24.04) may ask for.
+AARCH64 = ("manylinux2014_aarch64", *(f"manylinux_2_{n}_aarch64" for n in range(17, 29)))
+COMPILED = {"numpy", "opencv-python-headless", "pillow", "onnxruntime"}
+
+
+def board(python: str) -> dict[str, str]:
+    """The environment of markers such as `python_version < '3.11'`, on a board."""
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": "aarch64",
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
+
+
+def wanted(requirements: list[str], python: str) -> list[str]:
+    """Those that the board's environment asks for, without their markers.
+
+    pip evaluates markers for the Python that runs it, also when it resolves for another.
+    """
+    kept = []
+    for text in requirements:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(board(python)):
+            requirement.marker = None
+            kept.append(str(requirement))
+    return kept
+
+
+def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def resolved(requirements: list[str], python: str, target: Path) -> list[dict[str, Any]]:
+    """What pip would install on such a board, from wheels alone; nothing is installed."""
+    dry = ["install", "--dry-run", "--ignore-installed", "-q", "--report", "-", "--target",
+           str(target)]  # fmt: skip
+    platforms = [part for tag in AARCH64 for part in ("--platform", tag)]
+    done = pip(*dry, "--only-binary=:all:", "--python-version", python, "--implementation", "cp",
+               *platforms, *requirements)  # fmt: skip
+    if done.returncode != 0:
+        # Is it the requirements, or is there no index at all?
+        if pip(*dry, "--no-deps", "tomli").returncode != 0:
+            missing(f"pip reaches no package index: {done.stderr.strip().splitlines()[-1]}")
+        pytest.fail(done.stderr)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["install"]
+    return found
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.12"])
+def test_the_base_install_resolves_to_wheels_on_a_board(python: str, tmp_path: Path) -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        base = wanted(tomllib.load(file)["project"]["dependencies"], python)
+    asked = list(base)
+    for _ in range(3):
+        found = resolved(asked, python, tmp_path)
+        names = {canonicalize_name(item["metadata"]["name"]) for item in found}
+        needs = [text for item in found for text in item["metadata"].get("requires_dist", [])]
+        absent = {r for r in wanted(needs, python)
+                  if canonicalize_name(Requirement(r).name) not in names}  # fmt: skip
+        if not absent:
+            break
+        asked += sorted(absent)  # only the board's environment asks for these
+    assert not absent
+    assert {canonicalize_name(Requirement(r).name) for r in base} <= names
+    assert ("tomli" in names) == (python == "3.10")
+    for item in found:
+        wheel = item["download_info"]["url"].rsplit("/", 1)[-1]
+        name, _, _, tags = parse_wheel_filename(wheel)
+        platforms = {tag.platform for tag in tags}
+        assert platforms & {*AARCH64, "any"}, wheel
+        assert name not in COMPILED or platforms <= {*AARCH64}, wheel

@@ -15,6 +15,7 @@ from edgesr.cli.doctor import doctor
 from edgesr.cli.evaluate import evaluate
 from edgesr.cli.export import export
 from edgesr.cli.models import models
+from edgesr.cli.plan import plan
 from edgesr.cli.train import train
 from edgesr.cli.upscale import upscale
 from edgesr.cli.verify import verify
@@ -65,7 +66,9 @@ app = typer.Typer(
     help="Distil and prune a super-resolution generator until it fits the edge device, "
     "export it, measure it, use it.",
 )
-for command in (compress, train, export, bench, upscale, evaluate, verify, models, doctor):
+for command in (
+    compress, train, export, bench, upscale, evaluate, verify, plan, models, doctor,
+):  # fmt: skip
     app.command(cls=_Command)(command)
 app.add_typer(devices, name="devices", cls=_Group)
 
