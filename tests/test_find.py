@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 import typer
+from quantised import exact
 from typer.testing import CliRunner
 
 from edgesr import checkpoint, resources
 from edgesr.bundle import manifest
 from edgesr.checkpoint import Checkpoint
-from edgesr.cli.models import models
+from edgesr.cli.models import group
 from edgesr.errors import BadConfig, BadModel, UnknownName
 from edgesr.graph.onnx import to_onnx
+from edgesr.graph.onnx_int8 import to_onnx_int8
 from edgesr.models import find
 from edgesr.models.srvgg import srvgg
 from edgesr.models.student import student
@@ -61,7 +63,8 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     checkpoint.save(folder / "balanced.safetensors", model)
     (folder / "balanced.fp32.onnx").write_bytes(to_onnx(model.graph, model.weights))
     (folder / "balanced.int8.ort.onnx").write_bytes(b"never read here")
-    (folder / "balanced.json").write_text(json.dumps({"about": "the middle one"}))
+    card = {"about": "the middle one", "quality": {"Set5": {"psnr_y": 31.5}, "damaged": 3}}
+    (folder / "balanced.json").write_text(json.dumps(card))
     (folder / "tiny.fp32.onnx").write_bytes(b"never read here")
     numbers = {"params": 10, "macs_320x180": 20, "halo": 3, "scale": 4}
     (folder / "tiny.json").write_text(json.dumps(numbers))
@@ -193,6 +196,7 @@ def test_describe(zoo: Path) -> None:
     assert (tiny.name, tiny.params, tiny.macs_320x180, tiny.halo) == ("tiny", 10, 20, 3)
     assert tiny.files == {
         "onnx_fp32": str(zoo / "tiny.fp32.onnx"), "onnx_int8": None, "safetensors": None,
+        "safetensors_int8": None,
     }  # fmt: skip
     assert balanced.default and not tiny.default
     assert balanced.about == "the middle one"
@@ -215,15 +219,52 @@ def test_damaged_bundled_models(zoo: Path) -> None:
 
 def test_the_command(zoo: Path) -> None:
     app = typer.Typer()
-    app.command()(models)
-    result = CliRunner().invoke(app, ["--json"])
+    app.add_typer(group, name="models")
+    result = CliRunner().invoke(app, ["models", "--json"])
     assert result.exit_code == 0
     listed = json.loads(result.stdout)
     assert [m["name"] for m in listed] == ["tiny", "balanced"]
     assert {"name", "files", "params", "macs_320x180", "halo", "default"} <= listed[0].keys()
-    table = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
-    for text in ("balanced (default)", "srgan", "1,545.2 k", "127.77 G", "untrained"):
+    assert listed[1]["psnr_y"] == {"Set5": 31.5} and listed[0]["psnr_y"] == {}
+    table = CliRunner().invoke(app, ["models"], env={"COLUMNS": "80"})
+    for text in ("balanced (default)", "srgan", "1,545.2 k", "127.77 G", "untrained", "31.50",
+                 "fp32 int8"):  # fmt: skip
         assert text in table.stdout
+    figures = [line for line in table.stdout.splitlines() if " px " in line]
+    assert len(figures) >= 4 and max(map(len, figures)) <= 80
+
+
+def test_the_int8_file_of_a_bundled_model(zoo: Path) -> None:
+    assert find.onnx_of("balanced:int8") == zoo / "balanced.int8.ort.onnx"
+    find.check("balanced:int8")
+    with pytest.raises(BadModel, match="ONNX only"):
+        find.load_network("balanced:int8")
+    for open_it in (find.load_network, find.onnx_of, find.check):
+        for name in ("tiny:int8", "srgan:int8"):
+            with pytest.raises(
+                BadModel, match=rf"'{name[:-5]}' has no int8 file .balanced:int8 has"
+            ):
+                open_it(name)
+        with pytest.raises(UnknownName, match=r"balanced:int8.*Did you mean balanced:int8"):
+            open_it("balancd:int8")
+        with pytest.raises(UnknownName):
+            open_it("balanced:int4")
+
+
+def test_int8_weights_and_scales(zoo: Path) -> None:
+    model = small(8, "balanced")
+    weights, quant = exact(model.graph, ("head", "tail"))
+    saved = Checkpoint(model.graph, weights, {}, {}, quant)
+    checkpoint.save(zoo / "balanced.int8.safetensors", saved)
+    assert [m.name for m in find.describe()] == ["tiny", "balanced"]
+    assert find.load_network("balanced:int8").quant == quant
+    assert find.load_network("balanced").quant is None
+    (zoo / "balanced.int8.ort.onnx").unlink()
+    made = find.onnx_of("balanced:int8")
+    assert made == to_onnx_int8(model.graph, weights, quant, form="ort")
+    checkpoint.save(zoo / "balanced.int8.safetensors", model)
+    with pytest.raises(BadModel, match="no int8 scales"):
+        find.onnx_of("balanced:int8")
 
 
 def test_listing_and_a_shipped_model_load_no_heavy_package() -> None:

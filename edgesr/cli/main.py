@@ -14,7 +14,7 @@ from edgesr.cli.devices import devices
 from edgesr.cli.doctor import doctor
 from edgesr.cli.evaluate import evaluate
 from edgesr.cli.export import export
-from edgesr.cli.models import models
+from edgesr.cli.models import group as models
 from edgesr.cli.plan import plan
 from edgesr.cli.train import train
 from edgesr.cli.upscale import upscale
@@ -66,11 +66,10 @@ app = typer.Typer(
     help="Distil and prune a super-resolution generator until it fits the edge device, "
     "export it, measure it, use it.",
 )
-for command in (
-    compress, train, export, bench, upscale, evaluate, verify, plan, models, doctor,
-):  # fmt: skip
+for command in (compress, train, export, bench, upscale, evaluate, verify, plan, doctor):
     app.command(cls=_Command)(command)
 app.add_typer(devices, name="devices", cls=_Group)
+app.add_typer(models, name="models", cls=_Group)
 
 
 def _version(wanted: bool) -> None:

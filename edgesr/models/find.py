@@ -1,9 +1,12 @@
-"""From a name or a path to a network: bundled models, teachers, files, folders."""
+"""From a name or a path to a network: bundled models, teachers, files, folders.
+
+`balanced` is a bundled model's fp32 network, `balanced:int8` its int8 one, where it has one.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +26,9 @@ _FILES = {
     "onnx_fp32": ".fp32.onnx",
     "onnx_int8": ".int8.ort.onnx",
     "safetensors": ".safetensors",
+    "safetensors_int8": ".int8.safetensors",
 }
+_INT8 = ":int8"
 _RUN_STUDENT = "student.safetensors"
 _WIDTH, _HEIGHT = 320, 180  # of the low-resolution picture that MACs are quoted for
 
@@ -32,9 +37,10 @@ _WIDTH, _HEIGHT = 320, 180  # of the low-resolution picture that MACs are quoted
 class ModelInfo:
     """A model by name, and its numbers.
 
-    `files` has the paths (or None) of `onnx_fp32`, `onnx_int8` (ONNX Runtime's form) and
-    `safetensors`; `macs_320x180` counts multiply-adds for one 320×180 input; `halo` is the
-    receptive-field radius in input pixels.
+    `files` has the paths (or None) of `onnx_fp32`, `onnx_int8` (ONNX Runtime's form),
+    `safetensors` and `safetensors_int8` (weights and int8 scales); `macs_320x180` counts
+    multiply-adds for one 320×180 input; `halo` is the receptive-field radius in input pixels.
+    `psnr_y` and `psnr_y_int8` are the dB on each test set that the card states.
     """
 
     name: str
@@ -45,18 +51,22 @@ class ModelInfo:
     default: bool
     scale: int
     about: str
+    psnr_y: dict[str, float] = field(default_factory=dict)
+    psnr_y_int8: dict[str, float] = field(default_factory=dict)
 
 
 def load_network(name_or_path: Where) -> Checkpoint:
     """The network and weights of a name, a `.safetensors`, a foreign `.pth` or a run folder.
 
-    Raises `UnknownName` for a name that is none, `BadModel` for a file that is missing or
-    cannot be used, `MissingExtra` where an optional package is needed.
+    That of `NAME:int8` has its int8 scales. Raises `UnknownName` for a name that is none,
+    `BadModel` for a file that is missing or cannot be used, `MissingExtra` where an optional
+    package is needed.
     """
     name = _name(name_or_path)
     if name is None:
         return _load_path(Path(name_or_path).expanduser())
-    weights = _bundled(name, "safetensors")
+    plain, int8 = _parted(name)
+    weights = _bundled(plain, "safetensors_int8" if int8 else "safetensors")
     if weights is not None:
         return checkpoint.load(weights)
     for teacher in TEACHERS:
@@ -74,18 +84,20 @@ def check(name_or_path: Where) -> None:
 
 
 def onnx_of(name_or_path: Where) -> Path | bytes:
-    """The fp32 ONNX file of a model, any input size: a path, or bytes made on the spot.
+    """The ONNX file of a model, any input size: a path, or bytes made on the spot.
 
-    A bundled name, an `.onnx` path and a bundle folder need neither onnx nor safetensors; for
-    anything else the file is written in memory. Raises as `load_network` does, and `BadConfig`
-    for a bundle that was changed after its export.
+    It is fp32, but of `NAME:int8` int8 in ONNX Runtime's form. A bundled name, an `.onnx` path
+    and a bundle folder need neither onnx nor safetensors; for anything else the file is written
+    in memory. Raises as `load_network` does, and `BadConfig` for a bundle that was changed after
+    its export.
     """
     name = _name(name_or_path)
     if name is not None:
-        shipped = _bundled(name, "onnx_fp32")
+        plain, int8 = _parted(name)
+        shipped = _bundled(plain, "onnx_int8" if int8 else "onnx_fp32")
         if shipped is not None:
             return shipped
-        return _written(load_network(name))
+        return _written(load_network(name), int8=int8)
     path = Path(name_or_path).expanduser()
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
@@ -118,7 +130,9 @@ def _name(name_or_path: Where) -> str | None:
     """The known name that is meant, or None for a path."""
     if isinstance(name_or_path, Path):
         return None
-    known = {*_bundled_names(), *(t.name for t in TEACHERS)}
+    bundled = _bundled_names()
+    names = {*bundled, *(t.name for t in TEACHERS)}
+    known = names | {f"{n}{_INT8}" for n in bundled if _has_int8(n)}
     if name_or_path in known:
         return name_or_path
     path = Path(name_or_path)
@@ -126,13 +140,31 @@ def _name(name_or_path: Where) -> str | None:
         return None
     if name_or_path and path.exists():
         return None
+    if name_or_path.endswith(_INT8) and name_or_path.removesuffix(_INT8) in names:
+        have = ", ".join(sorted(known - names)) or "no model"
+        raise BadModel(
+            f"model '{name_or_path.removesuffix(_INT8)}' has no int8 file ({have} has); leave out "
+            f"{_INT8}, or make one with a quantize stage of edgesr compress"
+        )
     raise UnknownName("model", name_or_path, known, "Or give a path to .safetensors, .pth, .onnx.")
 
 
 def _bundled_names() -> set[str]:
     folder = resources.zoo()
     files = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    return {f.removesuffix(s) for f in files for s in _FILES.values() if f.endswith(s)}
+    # The longest first: NAME.int8.safetensors is not a model called NAME.int8.
+    suffixes = sorted(_FILES.values(), key=len, reverse=True)
+    ends = ((f, next((s for s in suffixes if f.endswith(s)), "")) for f in files)
+    return {f.removesuffix(suffix) for f, suffix in ends if suffix}
+
+
+def _parted(name: str) -> tuple[str, bool]:
+    """A known name without its `:int8`, and whether it had that."""
+    return name.removesuffix(_INT8), name.endswith(_INT8)
+
+
+def _has_int8(name: str) -> bool:
+    return any(_bundled(name, kind) for kind in ("onnx_int8", "safetensors_int8"))
 
 
 def _bundled(name: str, kind: str) -> Path | None:
@@ -145,13 +177,29 @@ def _describe(name: str) -> ModelInfo:
     files = {kind: None if path is None else str(path) for kind, path in paths.items()}
     card = _card(resources.zoo() / f"{name}.json")
     about = str(card.get("about", ""))
+    fp32, int8 = _psnr(card, "psnr_y"), _psnr(card, "int8_psnr_y")
     if paths["safetensors"] is not None:
-        return _info(name, files, checkpoint.summary(paths["safetensors"]).graph, about)
+        graph = checkpoint.summary(paths["safetensors"]).graph
+        return replace(_info(name, files, graph, about), psnr_y=fp32, psnr_y_int8=int8)
     try:
         numbers = {key: int(card[key]) for key in ("params", "macs_320x180", "halo", "scale")}
     except (KeyError, TypeError, ValueError) as e:
         raise BadModel(f"bundled model '{name}' has neither weights nor a full card ({e})") from e
-    return ModelInfo(name=name, files=files, default=name == DEFAULT, about=about, **numbers)
+    return ModelInfo(
+        name=name, files=files, default=name == DEFAULT, about=about,
+        psnr_y=fp32, psnr_y_int8=int8, **numbers,
+    )  # fmt: skip
+
+
+def _psnr(card: dict[str, Any], key: str) -> dict[str, float]:
+    """A figure of the card by test set; empty where it has none."""
+    quality = card.get("quality")
+    sets = quality.items() if isinstance(quality, dict) else ()
+    return {
+        name: float(values[key])
+        for name, values in sets
+        if isinstance(values, dict) and isinstance(values.get(key), int | float)
+    }
 
 
 def _info(name: str, files: dict[str, str | None], graph: Graph, about: str) -> ModelInfo:
@@ -221,7 +269,13 @@ def _of_bundle(folder: Path) -> Path:
     return folder / file
 
 
-def _written(ckpt: Checkpoint) -> bytes:
+def _written(ckpt: Checkpoint, *, int8: bool = False) -> bytes:
+    if int8:
+        from edgesr.graph.onnx_int8 import to_onnx_int8
+
+        if ckpt.quant is None:
+            raise BadModel(f"'{ckpt.graph.name}' holds no int8 scales; install edgesr again")
+        return to_onnx_int8(ckpt.graph, ckpt.weights, ckpt.quant, form="ort")
     from edgesr.graph.onnx import to_onnx
 
     return to_onnx(ckpt.graph, ckpt.weights)
