@@ -30,6 +30,7 @@ from edgesr.runtime.ort import OrtRuntime
 from edgesr.training.recipe import Recipe
 from tests.conftest import missing
 from tools import add_model, fail_sheets, model_docs, model_run
+from tools.model_past import Past, past_of
 
 RECIPE = """
 name = "little"
@@ -282,6 +283,22 @@ def test_runs_that_are_not_done_or_not_from_the_start(
     )
     with pytest.raises(BadConfig, match=r"'mine.pth' has no credit"):
         model_run.teacher_credit(unknown)
+
+
+def test_a_run_from_a_bundled_model_takes_its_history_over(runs: Path, added: Path) -> None:
+    first, box = model_run.open_run(runs / "fp32"), added / "zoo"
+    assert past_of(first, box) == Past()
+    again = dataclasses.replace(first, inputs={**first.inputs, "student": first.weights_hash})
+    past, card = past_of(again, box), card_of(added)
+    assert past.weights_hash == first.weights_hash
+    assert [run.form for run in past.training] == ["fp32"]
+    assert past.training == card.training[:1]
+    assert (past.trained_on, past.credits) == (card.trained_on, card.credits)
+    model_run.check_chain([again], past.weights_hash)
+    with pytest.raises(BadModel, match="--earlier"):
+        model_run.check_chain([again], past_of(again, added).weights_hash)
+    [new] = add_model._training([again], None, past, "")[1:]
+    assert new.start == "run 1" and new.form == "fp32"
 
 
 def test_large_files_and_taken_names_are_refused(

@@ -39,6 +39,7 @@ from edgesr.models import cards
 from edgesr.models.cards import Card, SetQuality, Source, TrainingRun
 from edgesr.runtime.ort import OrtRuntime
 from tools import fail_sheets, model_docs, model_run
+from tools.model_past import Past, past_of
 from tools.model_run import FinishedRun
 
 MOST_BYTES = 1_500_000  # of a bundled file: the wheel stays small
@@ -84,11 +85,12 @@ def add(args: argparse.Namespace) -> Card:
     if present and not args.yes:
         raise WouldOverwrite(f"{present[0]} exists already; -y replaces the model '{args.name}'")
     chain = [model_run.open_run(path) for path in (*args.earlier, args.run)]
-    model_run.check_chain(chain)
+    past = past_of(chain[0], args.box)
+    model_run.check_chain(chain, past.weights_hash)
     int8 = model_run.open_run(args.int8) if args.int8 else None
     about_runs = {
-        **_credited(chain + ([int8] if int8 else []), args),
-        "training": _training(chain, int8, args.hardware),
+        **_credited(chain + ([int8] if int8 else []), past, args),
+        "training": _training(chain, int8, past, args.hardware),
         "limits": (*_limits(chain[-1], int8), *args.limit),
     }
     onnx = _onnx(chain[-1], int8)
@@ -101,7 +103,7 @@ def add(args: argparse.Namespace) -> Card:
         schema=cards.SCHEMA, name=args.name, about=args.about, purpose=args.purpose,
         **_numbers(chain[-1].student), **_digests(files), **about_runs,
         convention=CONVENTION, quality=quality, lineage=_lineage(chain[-1], int8),
-        fails=tuple(one.fail for one in shown), notes=tuple(args.note),
+        fails=tuple(one.fail for one in shown), notes=(*past.notes, *args.note),
     )  # fmt: skip
     _put(args, card, files, fail_sheets.sheet(shown, args.name), present)
     return card
@@ -121,27 +123,27 @@ def _put(
     replace_all(written, [path for path in present if path not in written])
 
 
-def _credited(runs: Sequence[FinishedRun], args: argparse.Namespace) -> dict[str, Any]:
+def _credited(runs: Sequence[FinishedRun], past: Past, args: argparse.Namespace) -> dict[str, Any]:
     """The sources of all pictures and the credits of all teachers: the union over the runs."""
     listed = model_run.read_sources(args.credits)
-    found: dict[str, Source] = {}
+    found: dict[str, Source] = {source.source: source for source in past.trained_on}
     for run in runs:
         for source in model_run.trained_on(run, listed, args.data):
             known = found.get(source.source, source)
             found[source.source] = max(known, source, key=lambda s: s.tiles)
-    teachers = dict.fromkeys(model_run.teacher_credit(run) for run in runs)
+    credits = [*past.credits, *(model_run.teacher_credit(run) for run in runs)]
+    teachers = dict.fromkeys(credits)
     return {"trained_on": tuple(found.values()), "credits": tuple(t for t in teachers if t)}
 
 
 def _training(
-    chain: Sequence[FinishedRun], int8: FinishedRun | None, hardware: str
+    chain: Sequence[FinishedRun], int8: FinishedRun | None, past: Past, hardware: str
 ) -> tuple[TrainingRun, ...]:
-    done = [
-        model_run.training_run(run, "fp32", f"run {i}" if i else "", hardware)
-        for i, run in enumerate(chain)
-    ]
-    if int8 is not None:
-        done.append(model_run.training_run(int8, "int8", f"run {len(chain)}", hardware))
+    done = list(past.training)
+    runs = [(run, "fp32") for run in chain] + ([(int8, "int8")] if int8 else [])
+    for run, form in runs:
+        start = f"run {len(done)}" if done else ""
+        done.append(model_run.training_run(run, form, start, hardware))
     return tuple(done)
 
 
@@ -293,7 +295,8 @@ def _parser() -> argparse.ArgumentParser:
     say("name", help="of the model")
     say("--int8", type=Path, help="run folder with a quantize stage that started from RUN")
     say("--earlier", type=Path, action="append", default=[],
-        help="run that RUN started from; several in order, the oldest first")  # fmt: skip
+        help="run that RUN started from; several in order, the oldest first; not needed for a "
+        "bundled model")  # fmt: skip
     say("--about", required=True, help="the model in one line")
     say("--for", dest="purpose", required=True, help="what it is for, in a sentence or two")
     say("--eval", type=Path, required=True, help="folder of evaluation sets, HR/ and LRx4/ in each")

@@ -79,12 +79,15 @@ def open_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, recipe, request, inputs, student, report)
 
 
-def check_chain(runs: Sequence[FinishedRun]) -> None:
-    """Raise `BadModel` unless the first run began anew and each other from the one before."""
+def check_chain(runs: Sequence[FinishedRun], past: str | None = None) -> None:
+    """Raise `BadModel` unless each run began from the one before.
+
+    The first began anew, or from the bundled model whose weights have the hash `past`.
+    """
     before: FinishedRun | None = None
     for run in runs:
         start = run.inputs.get("student")
-        if before is None and start is not None:
+        if before is None and start != past:
             raise BadModel(
                 f"{run.folder} started from another network ({run.request.student}), of whose data "
                 "nothing is known here: give the run that made it with --earlier"
