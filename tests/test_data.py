@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgesr.errors import BadImage
+from edgesr import config
+from edgesr.errors import BadConfig, BadImage, WriteFailed
 from edgesr.resize import downscale_bicubic
 from edgesr.training import data
+from edgesr.training.degrade import Degrader
+from edgesr.training.recipe import Recipe
 from edgesr.training.samples import NAMES, sample_folder
 from edgesr.training.validate import held_out
 
@@ -216,3 +220,114 @@ def test_deep_pictures_are_rounded_to_8_bit(folder: Path, tmp_path: Path, photog
     cv2.imwrite(str(deep), pixels[:, :, ::-1].astype(np.uint16) * 257)
     pack = data.open_pack([deep], SCALE)
     np.testing.assert_array_equal(pack.hr(pack.entries[0]), pixels)
+
+
+def test_a_degraded_pack_is_another_pack_and_a_plain_one_keeps_its_place(folder: Path) -> None:
+    paths = data.photographs(folder)
+    plain = data.open_pack(paths, SCALE)
+    # The key as it was before there were degradations: caches of days must be found again.
+    text = "".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in paths)
+    key = hashlib.sha256(f"pack 1 scale {SCALE}{text}".encode()).hexdigest()[:16]
+    assert plain.folder.name == key
+    assert data.open_pack(paths, SCALE, None).folder == plain.folder
+    packs = [data.open_pack(paths, SCALE, Degrader("web", seed)) for seed in (0, 1)]
+    assert len({p.folder for p in (plain, *packs)}) == 3
+    for seed, pack in enumerate(packs):
+        for entry in pack.entries:
+            hr = pack.hr(entry)
+            np.testing.assert_array_equal(hr, plain.hr(entry))
+            want = Degrader("web", seed)(hr, SCALE, entry.name)
+            np.testing.assert_array_equal(pack.lr(entry), want)
+            assert (pack.lr(entry) != plain.lr(entry)).any()
+
+
+class Slow:
+    """A teacher that repeats pixels, counts its pictures, and breaks after `last` of them."""
+
+    def __init__(self, last: int = 99, error: BaseException | None = None) -> None:
+        self.seen, self.last, self.error = 0, last, error or KeyboardInterrupt()
+
+    def __call__(self, lr: np.ndarray) -> np.ndarray:
+        if self.seen == self.last:
+            raise self.error
+        self.seen += 1
+        return lr.repeat(SCALE, 0).repeat(SCALE, 1)
+
+
+def test_an_interrupted_teacher_goes_on_where_it_stopped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = data.photographs(folder)
+    pack = data.open_pack(paths, SCALE)
+    first = Slow(last=2)
+    with pytest.raises(KeyboardInterrupt):
+        pack.cache_teacher("slow", first)
+    assert first.seen == 2 and not (pack.folder / "teacher-slow.bin").exists()
+    partial = pack.folder / "teacher-slow.part"
+    with partial.open("ab") as f:
+        f.write(b"half a picture")  # as a kill -9 leaves it
+    again, second = data.open_pack(paths, SCALE), Slow(last=1)
+    with pytest.raises(KeyboardInterrupt):
+        again.cache_teacher("slow", second)
+    third = Slow()
+    capsys.readouterr()
+    again.cache_teacher("slow", third)
+    assert (second.seen, third.seen) == (1, len(pack.entries) - 3)
+    assert "teacher: done, 5/5" in capsys.readouterr().err
+    assert not partial.exists()
+    for entry in again.entries:
+        want = again.lr(entry).repeat(SCALE, 0).repeat(SCALE, 1)
+        np.testing.assert_array_equal(again.teacher(entry), want)
+    none = Slow(last=0)
+    data.open_pack(paths, SCALE).cache_teacher("slow", none)  # nothing left to do
+    data.open_pack(paths, SCALE).cache_teacher("other", Slow())  # shares nothing with it
+    assert len(list(pack.folder.glob("teacher-*.bin"))) == 2
+
+
+def test_a_full_disk_says_how_to_go_on(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+    full = OSError(28, "No space left on device")
+    with pytest.raises(WriteFailed, match=r"No space left .* goes on where it stopped"):
+        pack.cache_teacher("x", Slow(last=3, error=full))
+    rest = Slow()
+    pack.cache_teacher("x", rest)
+    assert rest.seen == len(pack.entries) - 3
+
+
+def test_a_limit_takes_pictures_evenly_along_their_names() -> None:
+    paths = [Path(f"{i:02}.png") for i in range(10)]
+    assert [p.stem for p in data.spread(paths, 4)] == ["00", "02", "05", "07"]
+    assert data.spread(paths, 0) == data.spread(paths, 10) == data.spread(paths, 99) == paths
+    many = [Path(f"{i:04}.png") for i in range(1000)]
+    gaps = np.diff([int(p.stem) for p in data.spread(many, 230)])
+    assert set(gaps) == {4, 5}
+
+
+def test_the_teacher_can_stand_in_for_the_photograph(folder: Path) -> None:
+    pack = data.open_pack(data.photographs(folder), SCALE)
+    pack.cache_teacher("fake", lambda lr: lr.repeat(SCALE, 0).repeat(SCALE, 1))
+
+    def batch(imitate: bool, teacher: bool) -> data.Batch:
+        return data.Batches(
+            pack, patch=8, batch=3, seed=2, teacher=teacher, imitate=imitate
+        )[4]  # fmt: skip
+
+    usual, imitating = batch(False, True), batch(True, False)
+    assert usual.teacher is not None and imitating.teacher is None
+    assert torch.equal(imitating.hr, usual.teacher)
+    assert torch.equal(imitating.lr, usual.lr) and not torch.equal(imitating.hr, usual.hr)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("degrade_seed = 1", "degrade_seed does nothing"),
+        ('truth = "teacher"', "needs cache_teacher = true"),
+        ("limit = -1", "must not be negative"),
+        ('degrade = "wob"', "degrade"),
+    ],
+)
+def test_keys_that_make_no_sense_are_refused(table: str, said: str) -> None:
+    text = f'name = "a"\n[data]\n{table}\n[[stages]]\nkind = "distill"\nsteps = 1\n'
+    with pytest.raises(BadConfig, match=said):
+        config.loads(Recipe, text, "a.toml")

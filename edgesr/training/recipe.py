@@ -49,19 +49,35 @@ class DataSpec:
 
     Files matching a glob in `exclude` are not used. Every `holdout`-th of the rest (by
     name) is never trained on: it is what the report measures.
+    `limit` trains on that many of them only, spread evenly by name (0: all).
     `cache_teacher` runs the distillation teacher once over all pictures and keeps its
     8-bit outputs, instead of once a step over the crops.
+
+    `degrade` says what the low resolution is: `none`, MATLAB's bicubic, or `web`, blurred,
+    resized, noisy and saved as JPEG (`edgesr.training.degrade`); `degrade_seed` draws another
+    such set. `truth` says what the pixel, frequency, perceptual and adversarial terms of the
+    loss compare with: the `photograph`, or the cached output of the `teacher` in its place.
     """
 
     patch: int = 48
     batch: int = 8
     exclude: tuple[str, ...] = ()
     holdout: int = 50
+    limit: int = 0
     cache_teacher: bool = False
+    degrade: Literal["none", "web"] = "none"
+    degrade_seed: int = 0
+    truth: Literal["photograph", "teacher"] = "photograph"
 
     def __post_init__(self) -> None:
         if self.patch < 8 or self.batch < 1 or self.holdout < 2:
             raise ValueError("patch must be at least 8, batch 1, holdout 2")
+        if self.limit < 0 or self.degrade_seed < 0:
+            raise ValueError("limit and degrade_seed must not be negative")
+        if self.degrade_seed and self.degrade == "none":
+            raise ValueError('degrade_seed does nothing with degrade = "none"')
+        if self.truth == "teacher" and not self.cache_teacher:
+            raise ValueError('truth = "teacher" needs cache_teacher = true')
 
 
 @dataclass(frozen=True)

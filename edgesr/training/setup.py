@@ -17,6 +17,7 @@ from edgesr.graph.spec import Graph, Weights
 from edgesr.models.find import load_network
 from edgesr.sparsity import pattern
 from edgesr.training import data
+from edgesr.training.degrade import degrader
 from edgesr.training.first import first_net, narrowed
 from edgesr.training.gan import MIN_SIDE
 from edgesr.training.legs import Leg, legs_of, rate_factor
@@ -79,6 +80,7 @@ class Run:
             batch=stage.batch or d.batch,
             seed=self.recipe.seed * 1000 + index,
             teacher=d.cache_teacher and stage.loss.teacher > 0,
+            imitate=d.truth == "teacher",
             rank=self.world.rank,
             size=self.world.size,
         )
@@ -123,7 +125,9 @@ def prepare(
     _check_networks(recipe, request, teacher, start)
     paths = data.photographs(Path(request.data), recipe.data.exclude)
     train, held = data.split(paths, recipe.data.holdout)
-    inputs = {"data": data_manifest(paths)}
+    train = data.spread(train, recipe.data.limit)
+    used = {*train, *held}
+    inputs = {"data": data_manifest([p for p in paths if p in used])}
     for what, net in (("teacher", teacher), ("student", start)):
         if net:
             inputs[what] = weights_hash(net.weights)
@@ -131,15 +135,19 @@ def prepare(
         if inputs.get(what) != then:
             raise BadConfig(f"cannot resume {folder.path}: {what} has changed since the run began")
     say(f"{len(train)} photographs to train on, {len(held)} held out to measure on")
+    degraded = degrader(recipe.data.degrade, recipe.data.degrade_seed)
     pairs, unread = held_out(held, recipe.scale)
-    pack = data.open_pack(train, recipe.scale)
+    if degraded is not None:
+        pairs = [replace(p, lr=degraded(p.hr, recipe.scale, p.name)) for p in pairs]
+    pack = data.open_pack(train, recipe.scale, degraded)
     skipped = (*pack.skipped, *unread)
     if skipped:
         say(f"{len(skipped)} left out, since they cannot be read: {'; '.join(skipped[:3])}"
             + (" …" if len(skipped) > 3 else ""))  # fmt: skip
     teacher_net = None
     if teacher is not None:
-        if recipe.data.cache_teacher and any(s.loss.teacher for s in recipe.stages):
+        d = recipe.data
+        if d.truth == "teacher" or (d.cache_teacher and any(s.loss.teacher for s in recipe.stages)):
             upscale = network_upscaler(teacher.graph, teacher.weights, threads=request.threads)
             pack.cache_teacher(inputs["teacher"][:12], upscale)
         teacher_net = _teacher_net(recipe, teacher, request.device)
@@ -172,12 +180,13 @@ def _check_networks(
     for what, net in (("teacher", teacher), ("student", start)):
         if net and net.graph.scale != recipe.scale:
             raise BadConfig(f"{what} is x{net.graph.scale}, the recipe asks for x{recipe.scale}")
-    follows = any(s.loss.needs_teacher for s in recipe.stages)
+    follows = recipe.data.truth == "teacher" or any(s.loss.needs_teacher for s in recipe.stages)
     if teacher is None:
         if follows or recipe.student.family == "teacher":
             raise BadConfig(
                 f"recipe '{recipe.name}' follows a teacher and there is none here; use edgesr "
-                "compress, or a recipe without teacher, feature and affinity losses"
+                "compress, or a recipe without teacher, feature and affinity losses (and with "
+                'truth = "photograph")'
             )
         if recipe.budget:
             raise BadConfig(

@@ -69,9 +69,12 @@ class Trainer:
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.step = 0
         loss, graph = leg.stage.loss, teacher.graph if teacher else None
-        self.losses = StepLoss(loss, net.graph, graph, seed=spec.seed).to(spec.device)
+        # Codes times scales do not survive bfloat16: quantised arithmetic stays in float32.
+        self.bf16 = net.quant is None and in_bf16(spec.precision, spec.device)
+        made = StepLoss(loss, net.graph, graph, seed=spec.seed, bf16=self.bf16)
+        self.losses = made.to(spec.device)
         self.adversary = (
-            Adversary(seed=spec.seed, lr=leg.stage.lr, device=spec.device)
+            Adversary(seed=spec.seed, lr=leg.stage.lr, device=spec.device, bf16=self.bf16)
             if loss.adversarial
             else None
         )
@@ -79,8 +82,6 @@ class Trainer:
         self.parameters = [p for p in learned if p.requires_grad]
         self.optimizer = _optimizer(spec.optimizer, self.parameters, leg.stage.lr)
         self.dtype = self.parameters[0].dtype
-        # Codes times scales do not survive bfloat16: quantised arithmetic stays in float32.
-        self.bf16 = net.quant is None and in_bf16(spec.precision, spec.device)
         self.busy_s = self.waited_s = 0.0
         self._run = torch.compile(self.net.run) if spec.compile else self.net.run
 

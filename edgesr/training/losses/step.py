@@ -12,6 +12,7 @@ from edgesr.graph.hint import hint_layers
 from edgesr.graph.spec import Graph
 from edgesr.training.losses.features import FeatureAdapter, affinity
 from edgesr.training.losses.pictures import distance, frequency
+from edgesr.training.precision import autocast
 from edgesr.training.recipe import LossSpec
 from edgesr.training.vgg import PerceptualLoss
 
@@ -41,9 +42,12 @@ class StepLoss(nn.Module):
     are not installed, and `BadModel` when a network is too shallow for `spec.hints`.
     """
 
-    def __init__(self, spec: LossSpec, student: Graph, teacher: Graph | None, *, seed: int) -> None:
+    def __init__(
+        self, spec: LossSpec, student: Graph, teacher: Graph | None, *, seed: int,
+        bf16: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.spec = spec
+        self.spec, self.bf16 = spec, bf16
         self.student_layers: tuple[str, ...] = ()
         self.teacher_layers: tuple[str, ...] = ()
         self.adapters = nn.ModuleList()
@@ -63,7 +67,8 @@ class StepLoss(nn.Module):
     def forward(self, made: Made) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each weighted term by name, 0-dim and detached.
 
-        Terms are computed in the precision of what comes in, whatever autocast says.
+        Terms are computed in the precision of what comes in, whatever autocast says; only the
+        convolutions of VGG16 run in bfloat16 with `bf16`.
         """
         with torch.autocast(made.output.device.type, enabled=False):
             terms = {
@@ -101,8 +106,9 @@ class StepLoss(nn.Module):
 
     def _perceptual(self, made: Made) -> Tensor:
         assert self.perceptual is not None
-        value: Tensor = self.perceptual(made.output, made.photograph)
-        return value
+        with autocast(made.output.device.type, self.bf16):
+            value: Tensor = self.perceptual(made.output, made.photograph)
+        return value.to(made.output.dtype)
 
 
 def _there(x: Tensor | None) -> Tensor:
