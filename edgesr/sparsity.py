@@ -79,6 +79,16 @@ def pattern(weights: Tensors) -> Literal["dense", "unstructured", "2:4"]:
     return "unstructured" if zeros > FEW_ZEROS * size else "dense"
 
 
+def eligible(weights: Tensors) -> tuple[str, ...]:
+    """The layers that 2:4 kernels could run: convolutions whose input channels come in fours.
+
+    Names without `.weight`, in the order of `weights`. Along the input channels is how TensorRT
+    and polygraphy look for the pattern; whether a kernel is picked is TensorRT's choice.
+    """
+    convs = ((n, w) for n, w in weights.items() if w.ndim == 4)
+    return tuple(n.removesuffix(".weight") for n, w in convs if w.shape[1] % 4 == 0)
+
+
 def encode(weights: Tensors) -> bytes:
     """All tensors, in the format of this module; their order is kept."""
     parts = [_MAGIC, struct.pack("<I", len(weights))]

@@ -134,24 +134,27 @@ def upscale_files(
     options: Options,
     model: str | Runtime = DEFAULT_MODEL,
     on_progress: Callable[[Path, int, int], None] | None = None,
+    *,
+    runtime: str = "auto",
 ) -> Iterator[UpscaleResult | Failure]:
     """Upscale `sources` one after the other; a picture that fails does not stop the rest.
 
-    `model` is a name, a path, or a runtime that is open already. What is wrong with the model
-    is raised (`UnknownName`, `BadModel`, `MissingExtra`); what is wrong with a picture comes
-    as a `Failure`. Two sources never write to the same output.
+    `model` is a name, a path, or a runtime that is open already; `runtime` says what runs the
+    first two (see `edgesr.runtime.open`). What is wrong with the model is raised (`UnknownName`,
+    `BadModel`, `MissingExtra`, `Impossible`); what is wrong with a picture comes as a `Failure`.
+    Two sources never write to the same output.
     """
     options = replace(options, many=options.many or len(sources) > 1)
     written: dict[Path, Path] = {}
-    with _opened(model) as runtime:
+    with _opened(model, runtime) as engine:
         for source in sources:
             try:
-                output = output_path(source, runtime.scale, options).absolute()
+                output = output_path(source, engine.scale, options).absolute()
                 if output in written:
                     first = written[output]
                     raise WouldOverwrite(f"{source}: {output} is the output of {first} already")
                 progress = _for_source(source, on_progress)
-                result = upscale_file(source, runtime, options, progress)
+                result = upscale_file(source, engine, options, progress)
                 written[output] = source
                 yield result
             except EdgeSRError as e:
@@ -171,18 +174,19 @@ def output_path(source: Path, scale: int, options: Options) -> Path:
     return out
 
 
-def open_model(name: str) -> Runtime:
-    """The model of that name or path, ready to run on this machine's CPU."""
+def open_model(name: str, runtime: str = "auto") -> Runtime:
+    """The model of that name or path, ready to run: on this machine's CPU unless `runtime` says."""
     from edgesr.models.find import onnx_of
-    from edgesr.runtime.ort import OrtRuntime
+    from edgesr.runtime.open import ENGINE, open_runtime
 
-    return OrtRuntime(onnx_of(name))
+    is_engine = name.endswith(ENGINE) and Path(name).is_file()
+    return open_runtime(Path(name) if is_engine else onnx_of(name), runtime)
 
 
 @contextmanager
-def _opened(model: str | Runtime) -> Iterator[Runtime]:
+def _opened(model: str | Runtime, name: str) -> Iterator[Runtime]:
     if isinstance(model, str):
-        with closing(open_model(model)) as runtime:
+        with closing(open_model(model, name)) as runtime:
             yield runtime
     else:
         yield model  # the caller closes what the caller opened

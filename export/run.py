@@ -3,6 +3,7 @@
 
     python3 run.py photo.png              writes photo_x4.png beside it
     python3 run.py photo.png -o big.png   writes big.png
+    python3 run.py --precision int8 …     the int8 network
     python3 run.py --verify               every hash, every golden tile
 
 With engines/ there (build.py makes it) TensorRT runs the network, else ONNX Runtime. Needs
@@ -32,16 +33,16 @@ except ImportError:  # numpy 1.17 of Ubuntu 20.04: annotations use it, nothing e
     sys.modules["numpy.typing"] = types.ModuleType("numpy.typing")
     sys.modules["numpy.typing"].NDArray = np.ndarray  # type: ignore[attr-defined]
 
-import trt
-
 from edgesr.bundle import manifest, verify
 from edgesr.errors import BadImage, EdgeSRError, Impossible, WouldOverwrite, WriteFailed
 from edgesr.runtime.base import Runtime
+from edgesr.runtime.tensorrt import TensorRtRuntime
 from edgesr.tiling import upscale_tiles
 
 FOLDER = Path(__file__).resolve().parent
 JPEG = (".jpg", ".jpeg")
 EIGHT_BITS = (*JPEG, ".webp", ".bmp")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 # ---------------------------------------------------------------- pictures
@@ -129,8 +130,11 @@ def engine_of(args: argparse.Namespace, role: str, shape: str) -> Path:
     return Path(args.engines) / f"{role}.{shape}.engine"
 
 
-def engine_precision(engine: Path, about: manifest.Manifest) -> str:
-    """What build.py says it built. Raises `Impossible` if not from this bundle's network."""
+def engine_source(engine: Path, about: manifest.Manifest) -> tuple[str, str]:
+    """What build.py says it built: precision and ONNX file.
+
+    Raises `Impossible` if it was not built from this bundle's network.
+    """
     try:
         built = json.loads(Path(f"{engine}.json").read_text(encoding="utf-8"))
         precision, onnx = str(built["precision"]), str(built["onnx"])
@@ -140,7 +144,7 @@ def engine_precision(engine: Path, about: manifest.Manifest) -> str:
     # An older bundle's engines stay where a newer bundle is copied over it.
     if onnx not in about.files or about.files[onnx].sha256 != source:
         raise Impossible(f"{engine.name} was built from another {onnx}: run build.py")
-    return precision
+    return precision, onnx
 
 
 def chosen(args: argparse.Namespace) -> str:
@@ -170,7 +174,7 @@ def open_onnx(path: Path) -> Runtime:
 
 def open_engine(args: argparse.Namespace, engine: Path, model: manifest.Model) -> Runtime:
     """The engine on TensorRT."""
-    return trt.TensorRtRuntime(engine, scale=model.scale, halo=model.halo, module=args.trt_module)
+    return TensorRtRuntime(engine, scale=model.scale, halo=model.halo, module=args.trt_module)
 
 
 def open_model(
@@ -181,8 +185,9 @@ def open_model(
         known = ", ".join(sorted(about.models))
         raise EdgeSRError(f"no model '{args.model}' in this bundle; known: {known}")
     model = about.models[args.model]
+    precision = about.precision if args.precision == "auto" else args.precision
     runtime = chosen(args)
-    if runtime == "onnxruntime" and about.precision == "fp32" and "dynamic" in model.onnx:
+    if runtime == "onnxruntime" and precision == "fp32" and "dynamic" in model.onnx:
         # A fixed shape brings nothing there, and its kernels round a little differently.
         return open_onnx(FOLDER / model.onnx["dynamic"]["fp32"]), None
     shape = "tile" if height >= model.tile[0] and width >= model.tile[1] else "dynamic"
@@ -193,10 +198,25 @@ def open_model(
     tile = None if shape == "tile" else min(model.tile) - 2 * model.halo
     if runtime == "tensorrt":
         engine = engine_of(args, args.model, shape)
-        engine_precision(engine, about)
+        built, _ = engine_source(engine, about)
+        if args.precision not in ("auto", built) and shape == "tile":
+            wanted = f"python3 build.py --precision {args.precision}"
+            raise Impossible(f"{engine.name} is {built}, not {args.precision}: {wanted}")
         return open_engine(args, engine, model), tile
-    files = model.onnx[shape]
-    return open_onnx(FOLDER / files.get(about.precision, files["fp32"])), tile
+    return open_onnx(FOLDER / onnx_file(args, model.onnx[shape], precision)), tile
+
+
+def onnx_file(args: argparse.Namespace, files: dict[str, str], precision: str) -> str:
+    """The file for ONNX Runtime; fp32 where the shape has no other and none was asked for."""
+    form = "int8.ort" if precision == "int8" else precision
+    if form in files:
+        return files[form]
+    if args.precision != "auto":
+        known = ", ".join(p for p in PRECISIONS if any(form.startswith(p) for form in files))
+        raise EdgeSRError(
+            f"no {precision} {args.model} for pictures of this size in this bundle ({known})"
+        )
+    return files["fp32"]
 
 
 # ---------------------------------------------------------------- commands
@@ -210,9 +230,10 @@ def engine_targets(args: argparse.Namespace, about: manifest.Manifest) -> list[v
             engine = engine_of(args, role, shape)
             if engine.is_file():
                 label = f"{engine.name} on TensorRT"
-                precision = engine_precision(engine, about)
+                precision, onnx = engine_source(engine, about)
                 opener = functools.partial(open_engine, args, engine, model)
-                targets.append(verify.Target(label, role, shape, precision, opener))
+                limits = about.files[onnx].limits if precision == "int8" else None
+                targets.append(verify.Target(label, role, shape, precision, opener, limits))
     return targets
 
 
@@ -271,6 +292,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-y", "--yes", action="store_true", help="overwrite the output")
     parser.add_argument("--model", default="student", help="student or teacher")
     parser.add_argument("--runtime", default="auto", choices=["auto", "tensorrt", "onnxruntime"])
+    parser.add_argument("--precision", default="auto", choices=["auto", *PRECISIONS])
     parser.add_argument("--engines", default=str(FOLDER / manifest.ENGINES), metavar="DIR")
     parser.add_argument("--trt-module", default=os.environ.get("EDGESR_TRT_MODULE", "tensorrt"))
     parser.add_argument("--verify", action="store_true", help="check the bundle, no picture")

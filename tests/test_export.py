@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from edgesr.graph.spec import (
     Weights,
 )
 from edgesr.models.student import student
+from edgesr.remote import deploy as deployment
 from edgesr.runtime.ort import OrtRuntime
 
 TILE = 64
@@ -81,7 +83,7 @@ def test_bundle_has_what_the_design_lists(made: Bundle) -> None:
     names = {p.relative_to(made.path).as_posix() for p in made.path.rglob("*") if p.is_file()}
     assert {
         "manifest.json", "student.fp32.onnx", "student.fp16.onnx", "student.dynamic.fp32.onnx",
-        "teacher.fp32.onnx", "teacher.fp16.onnx", "build.py", "run.py", "trt.py", "device.json",
+        "teacher.fp32.onnx", "teacher.fp16.onnx", "build.py", "run.py", "device.json",
         "README.md", "edgesr/tiling.py",
     } <= names  # fmt: skip
     assert names - {"manifest.json"} == set(made.manifest.files)
@@ -273,8 +275,8 @@ def test_export_refuses_what_it_cannot_do(networks: dict[str, Path], tmp_path: P
         assert not Path(out).exists()
         return run.stderr
 
-    assert "not in this version" in refused("--target", "cpu", "--precision", "int8")
-    assert "not in this version" in refused("--target", "cpu", "--sparsity", "2:4")
+    assert "--calib DIR" in refused("--target", "cpu", "--precision", "int8")
+    assert "edgesr compress" in refused("--target", "cpu", "--sparsity", "2:4")
     assert "known: cpu" in refused("--target", "toaster")
     mistyped = refused("--target", "cpu", "--teacher", "srgann")
     assert "Did you mean srgan?" in mistyped and mistyped.count("\n") == 1
@@ -344,3 +346,29 @@ def test_golden_window_is_cut_from_the_whole_output(made: Bundle) -> None:
     np.testing.assert_allclose(
         whole[top : top + height, left : left + width], np.load(made.path / case.output), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_export_to_a_board_ends_with_what_was_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    def lost(bundle: Path, host: str, **options: Any) -> deployment.Report:
+        assert (bundle / "manifest.json").is_file() and host == "user@board"
+        hop = {"name": "student.tile.engine", "difference": None, "failures": ["black"]}
+        return deployment.Report(
+            host, "edgesr/b", {"machine": "aarch64", "python": "3.10"}, 1, 0, {}, None,
+            {"hops": [hop]}, None, 3, {},
+        )  # fmt: skip
+
+    monkeypatch.setattr(deployment, "deploy", lost)
+    done = CliRunner().invoke(
+        app,
+        ["export", "balanced", "--target", "cpu", "--no-teacher", "-o", str(tmp_path / "b"),
+         "--precision", "fp32", "--host", "user@board", *(["--json"] if as_json else [])],
+    )  # fmt: skip
+    assert done.exit_code == 3, done.output
+    if as_json:
+        facts = json.loads(done.stdout)
+        assert facts["gates_passed"] and facts["deployment"]["exit_code"] == 3
+    else:
+        assert "LOST     student.tile.engine: black" in done.stdout

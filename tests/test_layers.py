@@ -16,7 +16,7 @@ PACKAGE = ROOT / "edgesr"
 
 # A module may import from rows above it, from its left, and from its own package.
 ROWS = (
-    ("errors", "resources", "extras"),
+    ("errors", "resources", "extras", "board"),
     (
         "config",
         "atomic",
@@ -31,7 +31,7 @@ ROWS = (
     ),
     ("graph",),
     ("runtime", "power", "report"),
-    ("checkpoint", "bundle", "models"),
+    ("checkpoint", "bundle", "models", "remote"),
     ("pruning", "training"),
     ("compress", "train", "export", "bench", "upscale", "evaluate", "verify", "plan", "doctor"),
     ("cli",),

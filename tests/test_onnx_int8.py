@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -18,13 +17,15 @@ from networks import random_weights, small_networks
 from onnx import numpy_helper
 from quantised import SCALE, exact, exact_networks, in_whole_numbers, picture
 
+from edgesr.bundle import reference
 from edgesr.errors import BadModel, MissingExtra
 from edgesr.graph.onnx import to_onnx
-from edgesr.graph.onnx_int8 import to_onnx_int8
-from edgesr.graph.quant import QuantSpec, high_convs, points
+from edgesr.graph.onnx_int8 import FORMS, Form, to_onnx_int8
+from edgesr.graph.quant import QuantSpec, high_convs, points, weight_codes
 from edgesr.graph.spec import INPUT, Activation, Conv, Graph
 from edgesr.metrics import psnr_y
 from edgesr.models.find import load_network
+from edgesr.models.student import student
 from edgesr.resize import downscale_bicubic
 from edgesr.runtime.calibrate import post_training
 from edgesr.runtime.ort import OrtRuntime
@@ -123,21 +124,22 @@ def test_every_architecture_can_be_written(name: str, tmp_path: Path) -> None:
     assert found["QLinearConv"] == len(graph.convs())
 
 
-@pytest.mark.parametrize("form", ["trt", "ort"])
-def test_the_file_keeps_the_rules_of_its_engine(graph: Graph, form: Literal["trt", "ort"]) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_the_file_keeps_the_rules_of_its_engine(graph: Graph, form: Form) -> None:
     weights, quant = exact(graph, ("tail",))
     data = to_onnx_int8(graph, weights, quant, form=form, metadata={"made": "here"})
     assert data == to_onnx_int8(graph, dict(reversed(weights.items())), quant, form=form,
                                 metadata={"made": "here"})  # fmt: skip
     model = onnx.load_from_string(data)
-    assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (
-        8,
-        [("", 13)],
-    )
+    versions = (model.ir_version, [(o.domain, o.version) for o in model.opset_import])
+    assert versions == ((9, [("", 19)]) if form == "trt-fp16" else (8, [("", 13)]))
+    onnx.checker.check_model(model, full_check=True)
     facts = {p.key: p.value for p in model.metadata_props}
     assert facts["edgesr.precision"] == f"int8.{form}"
     assert (facts["edgesr.scale"], facts["made"]) == (str(graph.scale), "here")
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    for tensor in quant.scales:  # one scale for the whole tensor is a scalar
+        assert constants[f"{tensor}.scale"].shape == ()
     zeros = {
         constants[n.input[2]].dtype.name: set() for n in model.graph.node if "Linear" in n.op_type
     }
@@ -154,20 +156,72 @@ def test_the_file_keeps_the_rules_of_its_engine(graph: Graph, form: Literal["trt
         back = made[conv.input[1]]
         assert back.op_type == "DequantizeLinear"
         assert [a.i for a in back.attribute] == [0]  # the axis of the output channels
-        if form == "trt":
-            assert made[back.input[0]].op_type == "QuantizeLinear"
-            assert constants[conv.input[2]].dtype == np.float32
+        if form != "ort":
+            first = made[back.input[0]]
+            assert first.op_type == "QuantizeLinear"
+            real = constants[first.input[0]].astype(np.float64)
+            steps = constants[first.input[1]].astype(np.float64)[:, None, None, None]
+            codes, _ = weight_codes(weights[f"{name}.weight"], 127 if name != "body" else 63)
+            np.testing.assert_array_equal(np.rint(real / steps), codes)
+            assert constants[conv.input[2]].dtype == (np.float32 if form == "trt" else np.float16)
         else:
             assert constants[back.input[0]].dtype == np.int8
             assert constants[made[conv.input[2]].input[0]].dtype == np.int32
     signed = bool(points(graph, quant.high).signed)
     uint8 = {0, 128} if signed else {0}
-    assert zeros == ({"int8": {0}} if form == "trt" else
+    if form == "trt-fp16":
+        floats = {c.dtype for n, c in constants.items() if c.dtype.kind == "f"}
+        assert floats == {np.dtype(np.float16)}
+    assert zeros == ({"int8": {0}} if form != "ort" else
                      {"int8": {0}, "int32": {0}, "uint8": uint8})  # fmt: skip
 
 
+@pytest.mark.parametrize("name", sorted(set(small_networks()) - {"student_clip"}))
+def test_the_half_form_is_the_same_network_but_for_float16(name: str) -> None:
+    """Against numpy, which rounds every layer to float16 and the quantised ones to codes."""
+    graph = small_networks()[name]
+    weights = random_weights(graph)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), np.uint8)
+    quant = post_training(graph, weights, list(pixels), high=("head", "tail"))
+    x = pixels[0].transpose(2, 0, 1).astype(np.float32) / 255
+    model = to_onnx_int8(graph, weights, quant, form="trt-fp16")
+    found = OrtRuntime(model, optimize=False).run(x[None])[0]
+    want = reference.evaluate(graph, weights, x, half=True, quant=quant)
+    fp32 = reference.evaluate(graph, weights, x)
+    # Where float16 rounds a sum across the middle between two codes the code differs.
+    assert np.abs(found - want).mean() <= 0.03 * fp32.std()
+    assert 0 < np.abs(found - fp32).mean() <= 0.2 * fp32.std()
+
+
+def test_the_weakest_channels_keep_their_codes_in_float16() -> None:
+    """Multiples of a scale near float16's smallest number are still told apart."""
+    graph = student(8, 2)
+    weights = random_weights(graph)
+    for i in range(8):
+        weights["body1.weight"][i] *= np.float32(2.0 ** (-3 * i - 3))  # down to 2^-24
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 24, 3), np.uint8)
+    quant = post_training(graph, weights, list(pixels))
+    model = onnx.load_from_string(to_onnx_int8(graph, weights, quant, form="trt-fp16"))
+    constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
+    real, scales = (constants[f"body1.weight{x}"].astype(np.float64) for x in ("", ".scale"))
+    codes, _ = weight_codes(weights["body1.weight"], 127)
+    found = np.rint(real / scales[:, None, None, None])
+    assert scales.min() < 1e-6
+    np.testing.assert_array_equal(found, codes)
+
+
+def test_a_scale_that_float16_does_not_hold_is_refused_by_name() -> None:
+    graph = NETWORKS["relu"]
+    weights, quant = exact(graph, ("head", "tail"))
+    small = QuantSpec({**quant.scales, "body1_act": 2.0**-20}, 8, quant.high)
+    for form in ("trt", "ort"):
+        to_onnx_int8(graph, weights, small, form=form)
+    with pytest.raises(BadModel, match=r"scale of 'body1_act' is 9\.54e-07, which float16"):
+        to_onnx_int8(graph, weights, small, form="trt-fp16")
+
+
 @pytest.mark.parametrize("fixed", [True, False])
-def test_tensorrt_builds_its_form_and_refuses_the_other(graph: Graph, fixed: bool) -> None:
+def test_tensorrt_builds_its_forms_and_refuses_the_other(graph: Graph, fixed: bool) -> None:
     if importlib.util.find_spec("tensorrt_rtx") is None:
         if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
             pytest.fail("in CI tensorrt_rtx must be installed")
@@ -178,7 +232,7 @@ def test_tensorrt_builds_its_form_and_refuses_the_other(graph: Graph, fixed: boo
     shape = (16, 24) if fixed else None
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     plans = {}
-    for form in ("trt", "ort"):
+    for form in FORMS:
         network = builder.create_network(0)
         parser = trt.OnnxParser(network, trt.Logger(trt.Logger.INTERNAL_ERROR))
         parsed = parser.parse(to_onnx_int8(graph, weights, quant, form=form, shape=shape))
@@ -188,7 +242,8 @@ def test_tensorrt_builds_its_form_and_refuses_the_other(graph: Graph, fixed: boo
         if not fixed:
             config.add_optimization_profile(profile)
         plans[form] = builder.build_serialized_network(network, config) if parsed else None
-    assert plans["trt"] is not None and plans["trt"].nbytes > 1000
+    for form in ("trt", "trt-fp16"):
+        assert plans[form] is not None and plans[form].nbytes > 1000
     assert plans["ort"] is None
 
 

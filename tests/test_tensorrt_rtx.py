@@ -128,3 +128,37 @@ def test_an_unknown_operator_falls_back_to_fp32_with_the_reason(copy: Path) -> N
     assert facts["precision"] == "fp32"
     assert "DeepToSpace" in facts["reason"]
     assert "trying fp32" in run.stderr
+
+
+def test_the_int8_files_for_tensorrt_build_a_plan_and_the_other_does_not(
+    tmp_path: Path, photograph: Any
+) -> None:
+    """What RTX's kernels do with int8 is not said: only that parser and builder take the files."""
+    import tensorrt_rtx as trt
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photograph("rocket")).save(tmp_path / "photos" / "rocket.png")
+    checkpoint.save(tmp_path / "student.safetensors", tiny(16))
+    made = export_bundle(
+        tmp_path / "student.safetensors", teacher=None, target="jetson-orin", tile=TILE,
+        out=tmp_path / "bundle", precision="int8", calib=tmp_path / "photos",
+    )  # fmt: skip
+    types = {}
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    for name in sorted(n for n in made.manifest.files if n.endswith(".onnx") and "int8" in n):
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, trt.Logger(trt.Logger.INTERNAL_ERROR))
+        if not parser.parse((made.path / name).read_bytes()):
+            types[name] = None
+            continue
+        convs = [network.get_layer(i) for i in range(network.num_layers)]
+        types[name] = {x.get_output(0).dtype for x in convs if x.type == trt.LayerType.CONVOLUTION}
+        plan = builder.build_serialized_network(network, builder.create_builder_config())
+        assert plan is not None and plan.nbytes > 1000
+    assert types == {
+        "student.int8.trt.onnx": {trt.float32},
+        "student.int8.trt-fp16.onnx": {trt.float16},  # strongly typed: head and tail are fp16
+        "student.int8.ort.onnx": None,
+        "student.dynamic.int8.ort.onnx": None,
+    }

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgesr import resources
 
 PACKAGE = "edgesr"
-SCRIPTS = ("build.py", "run.py", "trt.py")
+SCRIPTS = ("build.py", "run.py")
 README_TEMPLATE = "README.md.template"
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgesr.errors import BadConfig
+from edgesr.bundle.wire import external_references
+from edgesr.errors import BadConfig, BadModel
 
-FORMAT = 1
+FORMAT = 2  # 2: int8 files, what each ONNX file is
 FILE = "manifest.json"
 ENGINES = "engines"  # what build.py makes on the board; no part of the export
 _SEAL = "manifest_sha256"
@@ -26,8 +27,9 @@ _SEAL = "manifest_sha256"
 class Model:
     """One network of the bundle; sizes in low-resolution pixels, `tile` is (height, width).
 
-    `onnx` maps the shape, `tile` (fixed) or `dynamic`, and the precision to a file name;
-    `lineage` is what the checkpoint says about where its weights come from.
+    `onnx` maps the shape, `tile` (fixed) or `dynamic`, and the form (`fp32`, `fp16`,
+    `int8.trt`, `int8.trt-fp16`, `int8.ort`) to a file name; `lineage` is what the checkpoint
+    says about where its weights come from.
     """
 
     name: str
@@ -57,20 +59,35 @@ class Golden:
 
 @dataclass(frozen=True)
 class Entry:
-    """Hash and size of a file."""
+    """Hash and size of a file; of an ONNX file also what it is.
+
+    `role` is `student` or `teacher`, `shape` `tile` or `dynamic`, `precision` `fp32`, `fp16` or
+    `int8`, `form` `plain`, or for int8 the engine that it is written for: `trt` (builders that
+    take types from flags), `trt-fp16` (strongly typed builders) or `ort`. `limits` are the
+    thresholds of its gate: what it may lose against fp32.
+    """
 
     sha256: str
     bytes: int
+    role: str | None = None
+    shape: str | None = None
+    precision: str | None = None
+    form: str | None = None
+    limits: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says. `gates` is the record of the gates at export."""
+    """What `manifest.json` says. `gates` is the record of the gates at export.
+
+    `int8` says where the scales are from, which layers stay in higher precision and what that
+    measured; None for a bundle without int8.
+    """
 
     edgesr: str
     target: str
     precision: str
-    sparsity: dict[str, str]
+    sparsity: dict[str, Any]
     tensorrt: dict[str, str] | None
     models: dict[str, Model]
     golden: tuple[Golden, ...]
@@ -78,10 +95,13 @@ class Manifest:
     gates: tuple[dict[str, Any], ...]
     gates_passed: bool
     files: dict[str, Entry]
+    int8: dict[str, Any] | None = None
 
     def dumps(self) -> str:
         """The canonical text, sealed with its own hash."""
         data: dict[str, Any] = dataclasses.asdict(self)
+        for name, about in data["files"].items():
+            data["files"][name] = {k: v for k, v in about.items() if v is not None}
         data["format"] = FORMAT
         data[_SEAL] = hashlib.sha256(_canonical(data).encode()).hexdigest()
         return _canonical(data)
@@ -141,23 +161,29 @@ def entries(folder: Path) -> dict[str, Entry]:
 
 
 def changed_files(folder: Path, manifest: Manifest) -> list[str]:
-    """One line for each file that is missing or not what was exported."""
-    problems = []
-    for name, want in sorted(manifest.files.items()):
-        path = folder / name
-        if path.is_symlink():
-            problems.append(f"{name}: a link, not the file that was exported")
-            continue
-        try:
-            have = entry(path)
-        except OSError as e:
-            problems.append(f"{name}: {e.strerror or e}")
-            continue
+    """One line for each file that is missing, not what was exported, or leads out of the bundle."""
+    lines = ((name, _problem(folder, name, want)) for name, want in sorted(manifest.files.items()))
+    return [f"{name}: {problem}" for name, problem in lines if problem]
+
+
+def _problem(folder: Path, name: str, want: Entry) -> str:
+    path = folder / name
+    try:
+        if path.resolve() != folder.resolve() / name:
+            return "a link, not the file that was exported"
+        have = entry(path)
         if have.bytes != want.bytes:
-            problems.append(f"{name}: {have.bytes} bytes, exported with {want.bytes}")
-        elif have.sha256 != want.sha256:
-            problems.append(f"{name}: its bytes were changed after the export")
-    return problems
+            return f"{have.bytes} bytes, exported with {want.bytes}"
+        if have.sha256 != want.sha256:
+            return "its bytes were changed after the export"
+        outside = external_references(path.read_bytes()) if name.endswith(".onnx") else []
+    except OSError as e:
+        return str(e.strerror or e)
+    except BadModel as e:
+        return f"{e}: not the file that was exported"
+    if outside:
+        return f"keeps weights in another file ('{outside[0]}'), which EdgeSR never writes"
+    return ""
 
 
 def _canonical(data: dict[str, Any]) -> str:
@@ -175,7 +201,8 @@ def _from_json(path: Path, data: dict[str, Any]) -> Manifest:
         networks = {(role, shape): by for role, m in models.items() for shape, by in m.onnx.items()}
         used = [str(name) for by in networks.values() for name in by.values()]
         used += [str(name) for g in golden for name in (g.input, g.output)]
-        unlimited = {p for by in networks.values() for p in by} - set(data["limits"])
+        forms = {form.split(".")[0] for by in networks.values() for form in by}
+        unlimited = forms - set(data["limits"])
     except (KeyError, TypeError, AttributeError) as e:
         raise BadConfig(f"{path}: not a bundle's manifest ({e})") from e
     for name in [*files, *used]:

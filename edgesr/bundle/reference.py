@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesr.graph.quant import HIGH, QuantSpec, bias_codes, weight_codes
 from edgesr.graph.spec import (
     INPUT,
     Activation,
@@ -31,20 +32,73 @@ Array = NDArray[np.float64]
 
 
 def evaluate(
-    graph: Graph, weights: Weights, image: NDArray[Any], *, half: bool = False
+    graph: Graph,
+    weights: Weights,
+    image: NDArray[Any],
+    *,
+    half: bool = False,
+    quant: QuantSpec | None = None,
+    whole_biases: bool = False,
 ) -> NDArray[np.float64]:
     """The network's output for `image`, CHW RGB in [0, 1], as float64 CHW.
 
     `half` rounds the weights and every layer's result to float16, as hardware does that
     adds up in higher precision; what exceeds 65504 becomes infinite, as it would there.
+    `quant` rounds what an int8 network rounds, to the same codes; `whole_biases` also rounds its
+    biases to int32, as the form for ONNX Runtime does. Raises `BadModel` when `quant` does not
+    fit the graph.
     """
     keep = _to_half if half else np.asarray
+    rounding = _Rounding(graph, quant, whole_biases)
     tensors: dict[str, Array] = {INPUT: keep(np.asarray(image, np.float64))}
-    stored = {name: keep(np.asarray(w, np.float64)) for name, w in weights.items()}
+    stored = {name: keep(w) for name, w in rounding.weights(weights).items()}
     for layer in graph.layers:
+        inputs = [rounding.read(layer, i, tensors[i]) for i in layer.inputs]
         with np.errstate(over="ignore", invalid="ignore"):
-            tensors[layer.name] = keep(_layer(layer, [tensors[i] for i in layer.inputs], stored))
+            tensors[layer.name] = rounding.made(layer, keep(_layer(layer, inputs, stored)))
     return tensors[graph.output]
+
+
+class _Rounding:
+    """What `quant` does to weights and activations; nothing when it is None."""
+
+    def __init__(self, graph: Graph, quant: QuantSpec | None, whole_biases: bool) -> None:
+        self.graph, self.quant, self.whole_biases = graph, quant, whole_biases
+        self.points = quant.check(graph) if quant is not None else None
+
+    def weights(self, weights: Weights) -> dict[str, Array]:
+        stored = {name: np.asarray(w, np.float64) for name, w in weights.items()}
+        for conv in self.graph.convs():
+            if self.points is not None and conv.name in self.points.convs:
+                self._round_weights(conv, weights, stored)
+        return stored
+
+    def _round_weights(self, conv: Conv, weights: Weights, stored: dict[str, Array]) -> None:
+        assert self.points is not None and self.quant is not None
+        largest = self.points.weight_codes(conv, self.quant.bits)
+        codes, scales = weight_codes(weights[f"{conv.name}.weight"], largest)
+        stored[f"{conv.name}.weight"] = codes * scales.astype(np.float64)[:, None, None, None]
+        if conv.bias and self.whole_biases:
+            units = np.float32(self.quant.scales[conv.inputs[0]]) * scales
+            whole = bias_codes(conv.name, weights[f"{conv.name}.bias"], units)
+            stored[f"{conv.name}.bias"] = whole.astype(np.float64) * units
+
+    def read(self, layer: Layer, tensor: str, x: Array) -> Array:
+        if self.points is None or layer.name not in self.points.convs:
+            return x
+        return self._rounded(tensor, x) if tensor in self.points.read else x
+
+    def made(self, layer: Layer, y: Array) -> Array:
+        if self.points is None or layer.name not in self.points.made:
+            return y
+        return self._rounded(layer.name, y)
+
+    def _rounded(self, tensor: str, x: Array) -> Array:
+        assert self.points is not None and self.quant is not None
+        scale = self.quant.scales[tensor]
+        with np.errstate(invalid="ignore"):  # NaN stays NaN
+            codes = np.clip(np.rint(x / scale), self.points.lowest(tensor), HIGH)
+        return codes * scale
 
 
 def _to_half(x: Array) -> Array:

@@ -7,6 +7,7 @@ Python 3.8 and numpy only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,25 @@ from typing import Any
 
 from edgesr.bundle import golden, manifest
 from edgesr.bundle.gates import Difference, Limits, failures, worst
-from edgesr.errors import EdgeSRError, Impossible
+from edgesr.bundle.wire import external_references
+from edgesr.errors import BadModel, EdgeSRError, Impossible
 from edgesr.runtime.base import Runtime
 
 
 @dataclass(frozen=True)
 class Target:
-    """A network to replay the golden tiles through; `open` gives a ready runtime."""
+    """A network to replay the golden tiles through; `open` gives a ready runtime.
+
+    `limits` are what it may lose; None takes the manifest's for `precision` (`fp32`, `fp16` or
+    `int8`; what follows a dot does not count).
+    """
 
     label: str
     model: str
     shape: str
     precision: str
     open: Callable[[], Runtime]
+    limits: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,17 +81,27 @@ class Report:
 
 
 def onnx_targets(
-    folder: Path, about: manifest.Manifest, open_onnx: Callable[[Path], Runtime], runtime: str
+    folder: Path,
+    about: manifest.Manifest,
+    open_onnx: Callable[[Path], Runtime],
+    runtime: str,
+    *,
+    open_as_written: Callable[[Path], Runtime] | None = None,
 ) -> list[Target]:
-    """Every ONNX file of the bundle; `runtime` names what `open_onnx` runs them with."""
+    """Every ONNX file of the bundle; `runtime` names what `open_onnx` runs them with.
+
+    The int8 files for TensorRT need `open_as_written`, which must not optimise them (see
+    `edgesr.graph.onnx_int8`); without it they are left out: their engines are what counts.
+    """
     targets = []
     for role, model in sorted(about.models.items()):
         for shape, files in sorted(model.onnx.items(), reverse=True):
-            for precision, name in sorted(files.items(), reverse=True):
-                targets.append(
-                    Target(f"{name} on {runtime}", role, shape, precision,
-                           _opener(open_onnx, folder / name))
-                )  # fmt: skip
+            for form, name in sorted(files.items(), reverse=True):
+                opener = open_as_written if form.startswith("int8.trt") else open_onnx
+                if opener is not None:
+                    limits = about.files[name].limits
+                    call = functools.partial(_open_checked, opener, folder / name)
+                    targets.append(Target(f"{name} on {runtime}", role, shape, form, call, limits))
     return targets
 
 
@@ -112,9 +129,18 @@ def replay(folder: Path, about: manifest.Manifest, target: Target) -> Hop:
         raise  # this machine cannot say anything about the bundle
     except EdgeSRError as e:
         return Hop(target.label, None, (str(e),))
-    limits = Limits(**about.limits[target.precision])
+    limits = Limits(**(target.limits or about.limits[target.precision.split(".")[0]]))
     return Hop(target.label, found, tuple(failures(found, limits)))
 
 
-def _opener(open_onnx: Callable[[Path], Runtime], path: Path) -> Callable[[], Runtime]:
-    return lambda: open_onnx(path)
+def _open_checked(open_onnx: Callable[[Path], Runtime], path: Path) -> Runtime:
+    """Open a file that does not lead out of the bundle; `BadModel` for one that does."""
+    try:
+        outside = external_references(path.read_bytes())
+    except OSError as e:
+        raise BadModel(f"{path.name}: {e.strerror}") from e
+    except BadModel as e:
+        raise BadModel(f"{path.name}: {e}") from e
+    if outside:
+        raise BadModel(f"{path.name} keeps weights in another file ('{outside[0]}'): refused")
+    return open_onnx(path)

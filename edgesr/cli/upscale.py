@@ -38,6 +38,10 @@ Tile = Annotated[
 OutFormat = Annotated[
     Format | None, typer.Option("-f", "--format", help="Output format; default: png.")
 ]
+RuntimeName = Annotated[
+    str,
+    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it."),
+]
 Quality = Annotated[int, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -49,6 +53,7 @@ def upscale(
     model: Model = "balanced",
     tile: Tile = None,
     fmt: OutFormat = None,
+    runtime: RuntimeName = "auto",
     quality: Quality = 95,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -65,7 +70,7 @@ def upscale(
     done: list[UpscaleResult] = []
     failed: list[Failure] = []
     with _TileProgress() as progress:
-        for outcome in upscale_files(inputs, options, model, progress.report):
+        for outcome in upscale_files(inputs, options, model, progress.report, runtime=runtime):
             progress.close()
             if isinstance(outcome, Failure):
                 failed.append(outcome)

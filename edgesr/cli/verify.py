@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,10 @@ def verify(
     from edgesr.runtime.ort import OrtRuntime
 
     about = manifest.read(bundle)
-    targets = bundles.onnx_targets(bundle, about, OrtRuntime, "ONNX Runtime")
+    targets = bundles.onnx_targets(
+        bundle, about, OrtRuntime, "ONNX Runtime",
+        open_as_written=partial(OrtRuntime, optimize=False),
+    )  # fmt: skip
     report = bundles.verify(bundle, about, targets)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=1))

@@ -89,8 +89,11 @@ def serialise(
 class Writer:
     """Collects nodes and initialisers in the order of the graph.
 
-    `names` says under which name the ONNX file holds each tensor of the graph.
+    `names` says under which name the ONNX file holds each tensor of the graph. A child that
+    needs newer operators says so in `ir_version` and `opset`.
     """
+
+    ir_version, opset = IR_VERSION, OPSET
 
     def __init__(self, graph: Graph, weights: Weights, dtype: type[np.floating[Any]]) -> None:
         self.graph, self.weights, self.dtype = graph, weights, dtype
@@ -118,8 +121,8 @@ class Writer:
         body = helper.make_graph(self.nodes, self.graph.name, [x], y, list(self.constants.values()))
         return helper.make_model(
             body,
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=self.ir_version,
+            opset_imports=[helper.make_opsetid("", self.opset)],
             producer_name="edgesr",
         )
 
@@ -147,7 +150,10 @@ class Writer:
         from onnx import numpy_helper
 
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            # Not ascontiguousarray, which makes one dimension of none: Clip's bounds and the scale
+            # of a whole tensor are scalars.
+            whole = np.asarray(value, order="C")
+            self.constants[name] = numpy_helper.from_array(whole, name)
         return name
 
     def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:

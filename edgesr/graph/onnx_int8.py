@@ -1,14 +1,17 @@
-"""The two int8 ONNX files of a network: one for TensorRT, one for ONNX Runtime, same scales.
+"""The int8 ONNX files of a network: two for TensorRT, one for ONNX Runtime, same scales.
 
-TensorRT (8.2 to 11) takes int8 with zero point 0 and fp32 biases only, and up to 8.6 wants a
-weight as fp32 → QuantizeLinear → DequantizeLinear: the fp32 values are multiples of their
-scale already, so that this rounds nothing. ONNX Runtime fuses a convolution into QLinearConv
+TensorRT (8.2 to 11) takes int8 with zero point 0 and floating-point biases only, and up to 8.6
+wants a weight as fp32 → QuantizeLinear → DequantizeLinear: the fp32 values are multiples of
+their scale already, so that this rounds nothing. A strongly typed builder (TensorRT 10 and later,
+RTX) runs what is not int8 in the type that the file says: for it there is a form whose
+scales, biases and other layers are float16. QuantizeLinear takes those from opset 19 on, which
+these builders read. ONNX Runtime fuses a convolution into QLinearConv
 only with int32 biases, and drops a ReLU only where the smallest code is 0: activations are
 uint8 there. One that cannot be negative has the int8 codes 0 to 127, as zero point 0 gives
 them; a Clip keeps out the codes above, which the int8 form cannot hold and AVX2 cannot add up
 (`edgesr.graph.quant`). A signed one is the int8 code + 128.
 
-In ONNX Runtime the TensorRT form is to be run as it is written (`optimize=False`): its
+In ONNX Runtime the TensorRT forms are to be run as it is written (`optimize=False`): its
 optimiser makes some convolutions signed int8, and those saturate on AVX2.
 
 Sources: TensorRT's guide to explicit quantisation; ONNX Runtime's QDQ selectors.
@@ -17,16 +20,19 @@ Sources: TensorRT's guide to explicit quantisation; ONNX Runtime's QDQ selectors
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesr.errors import BadModel
 from edgesr.graph.onnx import Writer, need_onnx, serialise
-from edgesr.graph.quant import HIGH, QuantSpec, bias_codes, weight_codes
+from edgesr.graph.quant import HIGH, QuantSpec, bias_codes, fits_half, weight_codes
 from edgesr.graph.spec import Activation, Conv, Graph, Layer, Weights
 
-Form: TypeAlias = Literal["trt", "ort"]
+Form: TypeAlias = Literal["trt", "trt-fp16", "ort"]
+FORMS: tuple[Form, ...] = get_args(Form)
+_SMALLEST_HALF = 2.0**-24
 
 
 def to_onnx_int8(
@@ -38,16 +44,17 @@ def to_onnx_int8(
     shape: tuple[int, int] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The network as an int8 ONNX file in the form for TensorRT or for ONNX Runtime.
+    """The network as an int8 ONNX file in a form for TensorRT or for ONNX Runtime.
 
-    Input, output, `shape` and `metadata` are those of `to_onnx`; `edgesr.precision` says
-    `int8.trt` or `int8.ort`. The bytes are the same for the same network. Raises
-    `MissingExtra` without the onnx package, `BadModel` when weights or scales do not fit the
-    graph.
+    `trt` and `ort` are opset 13, `trt-fp16` (float16 where it is not int8) is opset 19. Input,
+    output, `shape` and `metadata` are those of `to_onnx`; `edgesr.precision` says `int8.` and
+    the form. The bytes are the same for the same network. Raises `MissingExtra` without the
+    onnx package, `BadModel` when weights or scales do not fit the graph, or float16.
     """
     need_onnx()
     graph.check_weights(weights)
-    writer = (_TensorRT if form == "trt" else _OnnxRuntime)(graph, weights, quant)
+    kinds = {"trt": _TensorRT, "trt-fp16": _TensorRTHalf, "ort": _OnnxRuntime}
+    writer = kinds[form](graph, weights, quant)
     facts = {"edgesr.precision": f"int8.{form}", **(metadata or {})}
     return serialise(graph, writer.model(shape), facts)
 
@@ -55,8 +62,10 @@ def to_onnx_int8(
 class _TensorRT(Writer):
     """QuantizeLinear and DequantizeLinear around quantised convolutions, all of it int8."""
 
+    real: ClassVar[type[np.floating[Any]]] = np.float32  # what is not int8
+
     def __init__(self, graph: Graph, weights: Weights, quant: QuantSpec) -> None:
-        super().__init__(graph, weights, np.float32)
+        super().__init__(graph, weights, self.real)
         self.quant, self.points = quant, quant.check(graph)
         self.rounded: dict[str, str] = {}
 
@@ -101,16 +110,21 @@ class _TensorRT(Writer):
         self.node("DequantizeLinear", [f"{tensor}.int8", *with_scale], out)
 
     def kernel(self, name: str, codes: NDArray[np.int8], scales: NDArray[np.float32]) -> str:
-        """The weights of convolution `name`, from fp32 through their codes."""
-        real = codes * scales[:, None, None, None]
-        with_scale = self.scaled(f"{name}.weight", scales, np.int8)
+        """The weights of convolution `name`, from floating point through their codes."""
+        typed = self.typed(scales)
+        real = codes * typed.astype(np.float32)[:, None, None, None]
+        with_scale = self.scaled(f"{name}.weight", typed, np.int8)
         self.node("QuantizeLinear",
-                  [self.constant(f"{name}.weight", real.astype(np.float32)), *with_scale],
+                  [self.constant(f"{name}.weight", real.astype(self.real)), *with_scale],
                   f"{name}.weight.codes", axis=0)  # fmt: skip
         return self.dequantised(f"{name}.weight", with_scale)
 
+    def typed(self, scales: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """The scales of weights as the file holds them."""
+        return scales
+
     def scaled(
-        self, name: str, scales: NDArray[np.float32], dtype: type[np.integer[Any]]
+        self, name: str, scales: NDArray[np.floating[Any]], dtype: type[np.integer[Any]]
     ) -> list[str]:
         """The names of `scales`, one an output channel, and of their zero points."""
         return [self.constant(f"{name}.scale", scales),
@@ -124,6 +138,26 @@ class _TensorRT(Writer):
     def bias(self, name: str, scales: NDArray[np.float32]) -> str:
         """The bias of convolution `name`; `scales` are those of its int32 sums."""
         return self.weight(f"{name}.bias")
+
+
+class _TensorRTHalf(_TensorRT):
+    """The same network with float16 where it is not int8."""
+
+    real = np.float16
+    ir_version, opset = 9, 19
+
+    def pair(self, tensor: str, x: str, out: str) -> None:
+        """Round `x` to the codes of `tensor` and back."""
+        if not fits_half(self.quant.scales[tensor]):
+            raise BadModel(
+                f"scale of '{tensor}' is {self.quant.scales[tensor]:.3g}, which float16 does not "
+                "hold: keep the convolutions around it out of int8"
+            )
+        super().pair(tensor, x, out)
+
+    def typed(self, scales: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """The scales of weights in float16; their multiples are exact enough to give the codes."""
+        return np.maximum(scales.astype(np.float16), np.float16(_SMALLEST_HALF))
 
 
 class _OnnxRuntime(_TensorRT):

@@ -79,6 +79,17 @@ class QuantSpec:
             raise BadModel(f"network '{graph.name}': {what}; calibrate it again")
         return where
 
+    def keeping(self, graph: Graph, high: Iterable[str]) -> QuantSpec:
+        """The same numbers with more convolutions in `high`, all of them named, kept fp32.
+
+        The scales of the tensors that are then no longer rounded are left out. Raises
+        `BadModel` for a name that is no convolution of `graph`.
+        """
+        wanted = frozenset(high)
+        scales = {t: self.scales[t] for t in points(graph, wanted).tensors}
+        kept = tuple(c.name for c in graph.convs() if c.name in wanted)
+        return QuantSpec(scales, self.bits, kept)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json`."""
         return {"bits": self.bits, "high": list(self.high), "scales": dict(self.scales)}
@@ -126,7 +137,7 @@ def points(graph: Graph, high: Iterable[str]) -> Points:
     if unknown:
         raise BadModel(f"network '{graph.name}' has no convolution {unknown[:3]} to keep in fp32")
     convs = [c for c in graph.convs() if c.name not in kept]
-    made = frozenset(_made(graph, c) for c in convs)
+    made = frozenset(made_by(graph, c) for c in convs)
     read = frozenset(c.inputs[0] for c in convs) - made
     positive = _not_negative(graph)
     tensors = tuple(t for t in (INPUT, *(x.name for x in graph.layers)) if t in made | read)
@@ -165,6 +176,12 @@ def scale_of(absmax: float) -> float:
     return float((top if usable else np.float32(1)) / np.float32(HIGH))
 
 
+def fits_half(scale: float) -> bool:
+    """Whether float16 holds the scale of an activation to within 1/1024: 6e-5 to 65504."""
+    half = float(np.float16(scale)) if scale < 65520 else math.inf
+    return half >= 2.0**-14 and abs(half - scale) <= scale / 1024
+
+
 def weight_scales(weight: NDArray[np.float32], largest: int) -> NDArray[np.float32]:
     """One scale an output channel (O,) for a weight (O, I, K, K): max|w| / `largest`.
 
@@ -201,7 +218,7 @@ def bias_codes(
     return codes.astype(np.int32)
 
 
-def _made(graph: Graph, conv: Conv) -> str:
+def made_by(graph: Graph, conv: Conv) -> str:
     """The tensor that `conv` makes in int8: its own, or the ReLU or clip that alone reads it."""
     readers = [x for x in graph.layers if conv.name in x.inputs]
     if len(readers) == 1 and isinstance(readers[0], Activation):

@@ -1,8 +1,8 @@
-"""A TensorRT engine as a `Runtime`, with device memory from whatever is installed.
+"""Device memory and a stream, from whatever is installed.
 
-Memory and streams come from cuda-python, else pycuda, else ctypes on libcudart, which every
-JetPack has. Written against the documented interfaces of TensorRT 8.2 to 11 and tested with
-stand-ins for TensorRT and libcudart; not run on a board yet.
+cuda-python, else pycuda, else ctypes on libcudart, which every JetPack has. Tested with
+stand-ins for all three; not run on a board yet. Python 3.8 and numpy: it travels inside
+bundles.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgesr.errors import BadModel, Impossible
+from edgesr.board.facts import CUDART_NAMES as _CUDART_NAMES
+from edgesr.errors import Impossible
 
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
-_CUDART_NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0",
-                 "libcudart.so.10.2",
-                 "/usr/local/cuda/lib64/libcudart.so")  # fmt: skip
 
 
 class CudaPython:
@@ -91,7 +88,7 @@ class PyCuda:
         try:
             return function(*arguments)
         except self._driver.Error as e:  # a child of Exception alone
-            raise Impossible(_first_line(e)) from e
+            raise Impossible(first_line(e)) from e
 
     def allocate(self, size: int) -> int:
         """Address of `size` bytes on the device."""
@@ -192,127 +189,25 @@ def open_memory() -> Any:
             return kind()
         except (ImportError, OSError, RuntimeError, Impossible) as e:
             # cuda-python without a driver raises a RuntimeError, pycuda an ImportError.
-            reasons.append(f"{kind.name}: {_first_line(e)}")
+            reasons.append(f"{kind.name}: {first_line(e)}")
     raise Impossible(f"no CUDA memory here: {'; '.join(reasons)}")
 
 
-class TensorRtRuntime:
-    """A `Runtime` on a TensorRT engine that build.py made on this board.
+def free_bytes() -> int | None:
+    """Free memory of the GPU as its driver counts it; None without libcudart or a GPU.
 
-    The engine takes one picture at a time; it has a fixed (height, width), then it is in
-    `tile_shapes`, or takes any up to the tile it was built for. Raises `Impossible` without
-    TensorRT or CUDA, `BadModel` for an engine that this TensorRT does not load.
+    On a Jetson that is the memory which CPU and GPU share.
     """
-
-    def __init__(self, engine: Path, *, scale: int, halo: int, module: str = "tensorrt") -> None:
-        trt = _import(module)
-        self.name = f"{module}-{trt.__version__}"
-        self.scale, self.halo = scale, halo
-        try:
-            plan = engine.read_bytes()
-        except OSError as e:
-            raise BadModel(f"{engine}: {e.strerror}; run build.py first") from e
-        self._buffers: dict[str, tuple[int, int]] = {}
-        self._runtime: Any = None
-        self._engine: Any = None
-        self._context: Any = None
-        self._memory = open_memory()
-        try:
-            self._load(trt, engine.name, plan)
-        except BaseException:
-            self.close()
-            raise
-        self._named = hasattr(self._engine, "num_io_tensors")  # since 8.5
-        height, width = tuple(self._shape("input"))[2:]
-        fixed = height > 0 and width > 0
-        self.tile_shapes: tuple[tuple[int, int], ...] = ((height, width),) if fixed else ()
-
-    def _load(self, trt: Any, name: str, plan: bytes) -> None:
-        self._logger = trt.Logger(trt.Logger.ERROR)
-        try:
-            self._runtime = trt.Runtime(self._logger)
-        except TypeError as e:  # the bindings' answer to a runtime that CUDA did not give
-            raise Impossible(f"TensorRT {trt.__version__} does not start on this GPU") from e
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise BadModel(
-                f"{name}: TensorRT {trt.__version__} does not load it; "
-                "run build.py --force on this board"
-            )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise Impossible(f"{name}: no memory for its working space on the GPU")
-
-    def run(self, batch: np.ndarray) -> np.ndarray:
-        """1×3×H×W float32 RGB in [0, 1] → 1×3×sH×sW float32, not clipped."""
-        if batch.shape[:2] != (1, 3):
-            raise BadModel(f"engines take 1×3×H×W, not {batch.shape}")
-        source = np.ascontiguousarray(batch, np.float32)
-        height, width = source.shape[2:]
-        result = np.empty((1, 3, height * self.scale, width * self.scale), np.float32)
-        addresses = {"input": self._buffer("input", source.nbytes),
-                     "output": self._buffer("output", result.nbytes)}  # fmt: skip
-        self._memory.upload(addresses["input"], source)
-        if not self._execute(source.shape, addresses):
-            raise BadModel(f"the engine refused a picture of {width}×{height}")
-        self._memory.download(result, addresses["output"])
-        self._memory.synchronize()
-        return result
-
-    def memory(self) -> dict[str, int]:
-        """`engine_bytes`: working memory of the engine; `buffer_bytes`: ours on the device."""
-        buffers = sum(size for _, size in self._buffers.values())
-        working = getattr(self._engine, "device_memory_size_v2", None)
-        if working is None:
-            working = self._engine.device_memory_size
-        return {"engine_bytes": int(working), "buffer_bytes": buffers}
-
-    def close(self) -> None:
-        """Free the engine, the device memory and the stream; a second call does nothing."""
-        self._context = self._engine = self._runtime = None  # in this order
-        memory, self._memory = self._memory, None
-        if memory is not None:
-            while self._buffers:
-                memory.free(self._buffers.popitem()[1][0])
-            memory.close()
-
-    def _buffer(self, name: str, size: int) -> int:
-        address, have = self._buffers.get(name, (0, 0))
-        if have < size:
-            if have:
-                del self._buffers[name]  # should the next call fail, close() frees no more
-                self._memory.free(address)
-            address = self._memory.allocate(size)
-            self._buffers[name] = (address, size)
-        return address
-
-    def _shape(self, name: str) -> Any:
-        if self._named:
-            return self._engine.get_tensor_shape(name)
-        return self._engine.get_binding_shape(self._engine.get_binding_index(name))
-
-    def _execute(self, shape: tuple[int, ...], addresses: dict[str, int]) -> bool:
-        if self._named:
-            if not self._context.set_input_shape("input", shape):
-                return False
-            for name, address in addresses.items():
-                self._context.set_tensor_address(name, address)
-            return bool(self._context.execute_async_v3(self._memory.stream))
-        index = {name: self._engine.get_binding_index(name) for name in addresses}
-        if not self._context.set_binding_shape(index["input"], shape):
-            return False
-        bindings = [0] * len(index)
-        for name, address in addresses.items():
-            bindings[index[name]] = address
-        return bool(self._context.execute_async_v2(bindings, self._memory.stream))
-
-
-def _import(module: str) -> Any:
     try:
-        return importlib.import_module(module)
-    except (ImportError, OSError) as e:
-        raise Impossible(f"import {module}: {_first_line(e)}; build.py says more") from e
+        lib = _load_cudart()
+    except OSError:
+        return None
+    free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
+    if lib.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)) != 0:
+        return None
+    return int(free.value)
 
 
-def _first_line(e: BaseException) -> str:
+def first_line(e: BaseException) -> str:
+    """The first line of what an exception says."""
     return (str(e) or type(e).__name__).splitlines()[0]
