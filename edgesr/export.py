@@ -82,6 +82,11 @@ def export_bundle(
         Role(role, network, tile_of(role, network, profile, tile), precision != "fp32")
         for role, network in networks.items()
     )
+    if max_drop_db is not None and scales is None:
+        raise BadConfig(
+            f"--max-drop limits what int8 loses, and this bundle has no int8 (precision {chosen}); "
+            "leave it out"
+        )
     if max_drop_db is None:
         max_drop_db = MAX_DROP_DB[scales.origin if scales else "calibrated"]
     plan = writing.Plan(
@@ -124,7 +129,9 @@ def _refuse_missed(about: manifest.Manifest, out: Path) -> None:
     if not missed:
         return
     first = missed[0]
-    fix = "--precision fp32 exports without fp16"
+    fix = "that is a fault of EdgeSR or of ONNX Runtime: please report it"
+    if "fp16" in first["hop"]:
+        fix = "--precision fp32 exports without fp16"
     if "int8" in first["hop"]:
         fix = (
             "train for int8 (edgesr compress, a quantize stage), calibrate on more photographs "

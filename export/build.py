@@ -27,9 +27,12 @@ import json
 import os
 import sys
 
-from edgesr.board import bundle, engine, facts
-from edgesr.board.choice import NEWEST, PRECISIONS
-from edgesr.board.failed import Failed, say
+try:
+    from edgesr.board import bundle, engine, facts
+    from edgesr.board.choice import NEWEST, PRECISIONS
+    from edgesr.board.failed import Failed, say
+except (ImportError, SyntaxError, ValueError) as error:  # a lost or damaged file
+    sys.exit(f"build.py: its own modules do not load ({error}): copy the bundle again")
 
 
 def arguments(argv):

@@ -25,19 +25,26 @@ import types
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+try:
+    import numpy as np
+except ImportError as error:
+    print(f"run.py: import numpy: {error}; on a Jetson: apt-get install python3-numpy",
+          file=sys.stderr)  # fmt: skip
+    sys.exit(4)
 try:
     import numpy.typing
 except ImportError:  # numpy 1.17 of Ubuntu 20.04: annotations use it, nothing evaluates them
     sys.modules["numpy.typing"] = types.ModuleType("numpy.typing")
     sys.modules["numpy.typing"].NDArray = np.ndarray  # type: ignore[attr-defined]
 
-from edgesr.bundle import manifest, verify
-from edgesr.errors import BadImage, EdgeSRError, Impossible, WouldOverwrite, WriteFailed
-from edgesr.runtime.base import Runtime
-from edgesr.runtime.tensorrt import TensorRtRuntime
-from edgesr.tiling import upscale_tiles
+try:
+    from edgesr.bundle import manifest, verify
+    from edgesr.errors import BadImage, EdgeSRError, Impossible, WouldOverwrite, WriteFailed
+    from edgesr.runtime.base import Runtime
+    from edgesr.runtime.tensorrt import TensorRtRuntime
+    from edgesr.tiling import upscale_tiles
+except (ImportError, SyntaxError, ValueError) as error:  # a lost or damaged file cannot verify
+    sys.exit(f"run.py: its own modules do not load ({error}): copy the bundle again")
 
 FOLDER = Path(__file__).resolve().parent
 JPEG = (".jpg", ".jpeg")

@@ -141,7 +141,7 @@ def test_golden_tiles_fit_the_engine_of_open_shape(made: Bundle, tmp_path: Path)
     assert np.load(small.path / case.input).shape == (32, 32, 3)
 
 
-# ---------------------------------------------------------------- trt.py
+# ---------------------------------------------------------------- runtime/tensorrt.py
 
 
 def test_a_runtime_gives_everything_back_once(

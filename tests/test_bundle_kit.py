@@ -188,6 +188,38 @@ def test_alpha_grey_and_16_bits_are_kept(bare: Path, copy: Path, photograph: Any
     assert (rgba[:, :, 3] == 77).all()
 
 
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+@pytest.mark.parametrize(
+    ("name", "module"), [("run.py", "tiling.py"), ("build.py", "board/choice.py")]
+)
+def test_a_lost_or_damaged_module_is_one_line(
+    bare: Path, copy: Path, name: str, module: str, damage: str
+) -> None:
+    path = copy / "edgesr" / module
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + b"def (")
+    done = script_of(copy / name, str(bare))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name}: its own modules do not load")
+    assert done.stderr.count("\n") == 1 and "copy the bundle again" in done.stderr
+
+
+def test_without_numpy_it_is_one_line_and_exit_code_4(copy: Path) -> None:
+    done = script_of(copy / "run.py", "")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "python3-numpy" in done.stderr
+
+
+def script_of(path: Path, modules: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-S", str(path), *(["--verify"] if path.name == "run.py" else [])],
+        env={"PYTHONPATH": modules, "PATH": "/usr/bin:/bin"}, cwd=path.parent.parent,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 def test_bad_input_is_one_line_and_nothing_is_written(bare: Path, copy: Path) -> None:
     text = copy.parent / "text.png"
     text.write_text("no picture")

@@ -367,10 +367,22 @@ def test_show_teachers_and_what_is_not_there(added: Path, monkeypatch: pytest.Mo
         (["litle"], "Did you mean little?"),
         (["little", "--recipe", 3], "2 run(s), not 3"),
         (["span", "--recipe", 1], "no recipe"),
+        (["little", "--recipe", 1, "--json"], "choose one of them"),
     ):
         done = show("show", *arguments)
         assert done.exit_code == 1 and words in done.stderr
         assert done.stderr.count("\n") == 1
+    assert "--json goes behind the name" in show("--json", "show", "little").stderr
+
+
+def test_show_of_int8_that_is_not_there(
+    added: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in ("json", "safetensors", "fp32.onnx"):
+        shutil.copy(added / "zoo" / f"little.{suffix}", tmp_path)
+    monkeypatch.setattr(resources, "zoo", lambda: tmp_path)
+    done = show("show", "little:int8")
+    assert done.exit_code == 1 and "'little' has no int8 file (no model has)" in done.stderr
 
 
 def test_the_int8_name_runs_through_the_tool(

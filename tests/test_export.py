@@ -18,7 +18,7 @@ from edgesr.bundle import golden, manifest, photographs, reference
 from edgesr.bundle.gates import LIMITS, difference, failures
 from edgesr.checkpoint import Checkpoint
 from edgesr.cli.main import app
-from edgesr.errors import BadConfig, BadImage, GateNotMet, WouldOverwrite
+from edgesr.errors import BadConfig, BadImage, EdgeSRError, GateNotMet, WouldOverwrite
 from edgesr.export import Bundle, export_bundle
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.spec import (
@@ -284,6 +284,8 @@ def test_export_refuses_what_it_cannot_do(networks: dict[str, Path], tmp_path: P
     far = refused("--target", "cpu", "--tile", "64")
     assert "no exact middle" in far and "--tile 192" in far and "--no-teacher" in far
     assert "no pictures" in refused("--target", "cpu", "--golden", str(tmp_path))
+    assert "has no int8" in refused("--target", "cpu", "--no-teacher", "--max-drop", "0.1")
+    assert "is no host" in refused("--target", "cpu", "--no-teacher", "--host", "two words")
     assert CliRunner().invoke(app, ["export", source, "-o", out]).exit_code == 2
 
 
@@ -360,6 +362,7 @@ def test_export_to_a_board_ends_with_what_was_found_there(
             {"hops": [hop]}, None, 3, {},
         )  # fmt: skip
 
+    monkeypatch.setattr(deployment, "check", lambda bundle, host: None)  # needs ssh
     monkeypatch.setattr(deployment, "deploy", lost)
     done = CliRunner().invoke(
         app,
@@ -372,3 +375,21 @@ def test_export_to_a_board_ends_with_what_was_found_there(
         assert facts["gates_passed"] and facts["deployment"]["exit_code"] == 3
     else:
         assert "LOST     student.tile.engine: black" in done.stdout
+
+
+def test_a_board_that_is_not_there_leaves_the_bundle_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(bundle: Path, host: str, **options: Any) -> deployment.Report:
+        raise EdgeSRError(f"{host} is not reachable: no route")
+
+    monkeypatch.setattr(deployment, "check", lambda bundle, host: None)  # needs ssh
+    monkeypatch.setattr(deployment, "deploy", gone)
+    words = ["export", "balanced", "--target", "cpu", "--no-teacher", "-o", str(tmp_path / "b"),
+             "--precision", "fp32", "--host", "user@board"]  # fmt: skip
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 1 and "same command with -y" in first.stderr
+    assert "edgesr: user@board is not reachable: no route" in first.stderr
+    kept = (tmp_path / "b" / "manifest.json").read_bytes()
+    assert CliRunner().invoke(app, [*words, "-y"]).exit_code == 1
+    assert (tmp_path / "b" / "manifest.json").read_bytes() == kept  # so nothing is sent twice

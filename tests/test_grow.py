@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from networks import random_weights
 
 from edgesr.errors import BadConfig
@@ -14,6 +15,7 @@ from edgesr.models.grow import deepen, embed
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.runtime.ort import OrtRuntime
+from edgesr.training.net import GraphNet
 
 
 def run(graph: Graph, weights: Weights, picture: np.ndarray) -> np.ndarray:
@@ -46,8 +48,29 @@ def test_channels_left_over_look_at_the_picture_and_are_not_read() -> None:
     weights = embed(plain, random_weights(plain), generator, seed=3)
     spare = slice(8 + 3, None)
     assert np.all(np.abs(weights["head.weight"][spare]).reshape(32 - 11, -1).max(1) > 0)
-    for name in ("b0_conv1", "body", "up0"):
-        assert not weights[f"{name}.weight"][:, spare].any()
+    for name, used in (("b0_conv1", 16), ("body", None), ("up0", 48)):
+        assert not weights[f"{name}.weight"][:used, spare].any()
+
+
+def test_all_that_is_left_over_can_learn() -> None:
+    # A zero weight that reads zeros, and is read by zeros, would never get a gradient.
+    plain, generator = student(4, 1), srresnet(3, 16)
+    net = GraphNet(generator)
+    net.load_weights(embed(plain, random_weights(plain), generator))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for step in range(8):
+        optimizer.zero_grad()
+        rng = torch.Generator().manual_seed(step)
+        picture, wanted = (torch.rand(1, 3, n, n, generator=rng) for n in (8, 32))
+        (net(picture) - wanted).square().mean().backward()
+        optimizer.step()
+    still = {
+        name: float((p == before[name]).float().mean())
+        for name, p in net.named_parameters()
+        if bool((p == before[name]).any())
+    }
+    assert not still
 
 
 @pytest.mark.parametrize(

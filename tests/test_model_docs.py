@@ -94,6 +94,37 @@ def test_the_committed_page_is_what_the_cards_give() -> None:
     )
 
 
+def test_the_page_is_written_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        model_docs.main(["--help"])
+    assert stop.value.code == 0 and "Write docs/models.md" in capsys.readouterr().out
+    model_docs.main(["page.md"])
+    assert [p.name for p in tmp_path.iterdir()] == ["page.md"]
+    assert Path("page.md").read_text(encoding="utf-8") == model_docs.page(shipped())
+
+
+def test_tools_say_in_a_line_what_they_cannot_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        fail_sheets.main(["nonsense", str(tmp_path / "sheet.png")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and said.startswith("fail_sheets: no model 'nonsense'")
+    (tmp_path / "bad.json").write_text("{}")
+    monkeypatch.setattr(resources, "zoo", lambda: tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        model_docs.main([str(tmp_path / "page.md")])
+    assert stop.value.code == 1 and "model_docs: bad.json: damaged card" in capsys.readouterr().err
+    (tmp_path / "bad.json").unlink()
+    with pytest.raises(SystemExit):
+        model_docs.main([str(tmp_path / "page.md")])
+    assert "no bundled model" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_cards_are_whole(name: str) -> None:
     card = cards.read(name)

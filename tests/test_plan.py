@@ -245,6 +245,7 @@ def test_the_teacher_is_planned_beside_the_student() -> None:
         ({"precision": "bf16"}, BadConfig, "may be auto, fp32, fp16, int8"),
         ({"width": 0}, BadConfig, "0x1080"),
         ({"mode": "7W"}, BadConfig, "no GPU clock"),
+        ({"target": "jetson-orin", "mode": "7W"}, BadConfig, "no power modes are known"),
         ({"model": "balancd"}, UnknownName, "Did you mean balanced"),
         ({"tile": 32}, BadConfig, "no exact middle"),
     ],
@@ -310,6 +311,8 @@ def test_json_is_the_plan_and_nothing_else() -> None:
     [
         (["--image", "big"], 2, "1920x1080"),
         (["--image", "0x10"], 1, "0x10"),
+        (["--image", "9999999x9"], 1, "1 to 1048576 a side"),
+        (["--image", "9" * 5000 + "x9"], 2, "1920x1080"),
         (["--target", "jetson-nano", "--precision", "int8"], 1, "has no int8"),
     ],
 )

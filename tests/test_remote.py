@@ -127,6 +127,16 @@ def test_through_a_jump_host_of_the_configuration(sshd: Loopback, tmp_path: Path
     assert seen["whole"] == [] and seen["board"]["machine"] == os.uname().machine
 
 
+@pytest.mark.parametrize("setting", ["ControlPersist 10m", "RemoteCommand uptime"])
+def test_settings_that_would_end_or_replace_a_connection_are_not_in_the_way(
+    sshd: Loopback, tmp_path: Path, setting: str
+) -> None:
+    sshd.config.write_text(f"Host *\n  {setting}\n{sshd.config.read_text()}")
+    with ssh.Board("board", sshd.config) as board:
+        seen = board.ask({"do": "look", "folder": str(tmp_path / "there"), "files": {}})
+    assert seen["board"]["machine"] == os.uname().machine
+
+
 # ---------------------------------------------------------------- cut connections
 
 
@@ -274,6 +284,10 @@ def test_what_is_wrong_here_is_said_before_ssh(copy: Path, tmp_path: Path) -> No
     (foreign / "thesis.txt").write_text("mine")
     with pytest.raises(WouldOverwrite):
         deploy(copy, "board", out=foreign)
+    (tmp_path / "b@board").mkdir()
+    (tmp_path / "b@board" / "thesis.txt").write_text("mine")
+    with pytest.raises(WouldOverwrite):
+        deployment.check(tmp_path / "b", "me@board")
     (copy / "run.py").write_text("changed")
     with pytest.raises(BadConfig, match=r"changed after its export: run\.py"):
         send.files_of(copy)

@@ -243,6 +243,21 @@ def test_a_damaged_file_is_an_error_and_never_a_crash(made: Path) -> None:
             external_references(junk)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"psnr_db": float("nan")}, {"psnr_db": "80"}, {"more": 1}, {"psnr_db": None}]
+)
+def test_thresholds_that_nothing_can_miss_are_refused(copy: Path, changes: dict[str, Any]) -> None:
+    about = manifest.read(copy)
+    name = "student.int8.ort.onnx"
+    entry = about.files[name]
+    assert entry.limits is not None
+    changed = dataclasses.replace(entry, limits=entry.limits | changes)
+    about = dataclasses.replace(about, files=about.files | {name: changed})
+    (copy / manifest.FILE).write_text(about.dumps(), encoding="utf-8")
+    code, said = verified(copy)
+    assert code == 1 and "has thresholds that nothing can be checked by" in said
+
+
 def test_a_newer_format_is_refused_and_an_older_one_is_read(copy: Path) -> None:
     path = copy / manifest.FILE
     data = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from edgesr.checkpoint import Checkpoint
 from edgesr.graph.counts import parameters
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
-from edgesr.training import engine
+from edgesr.training import engine, precision
 from edgesr.training.start import fresh_student
 from edgesr.training.state import load_state
 
@@ -55,6 +57,25 @@ def arguments(world: Path, out: Path, text: str = SRGAN) -> tuple[object, ...]:
     return ("train", recipe, "--data", world / "photos", "--out", out, "--threads", 1)
 
 
+@contextmanager
+def interrupted_at_save(monkeypatch: pytest.MonkeyPatch, last: int) -> Iterator[None]:
+    """Ctrl-C comes after that many checkpoints."""
+    saves = 0
+    real = engine.save_state
+
+    def save_then_stop(state: object, folder: Path) -> Path:
+        nonlocal saves
+        saves += 1
+        path = real(state, folder)
+        if saves == last:
+            raise KeyboardInterrupt
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "save_state", save_then_stop)
+        yield
+
+
 def test_a_psnr_phase_and_a_gan_phase_without_a_teacher_resume_bit_identically(
     world: Path, in_process: CliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,19 +96,7 @@ def test_a_psnr_phase_and_a_gan_phase_without_a_teacher_resume_bit_identically(
     assert steps[1]["adversarial"] == pytest.approx(0.01 * math.log(2), abs=0.002)
     assert report["curves"]["loss"]["discriminator"][0][0] == 10
 
-    saves = 0
-    real = engine.save_state
-
-    def stop_in_the_gan_phase(state: object, folder: Path) -> Path:
-        nonlocal saves
-        saves += 1
-        path = real(state, folder)
-        if saves == 6:  # 4, 8, 10, measured; 4, 8
-            raise KeyboardInterrupt
-        return path
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "save_state", stop_in_the_gan_phase)
+    with interrupted_at_save(monkeypatch, 6):  # 4, 8, 10, measured; 4, 8
         stopped = invoke(in_process, *arguments(world, broken, SRGAN))
     assert stopped.exit_code == 130
     assert stopped.stderr.splitlines()[-1].endswith(f"edgesr train --resume {broken} goes on")
@@ -101,6 +110,39 @@ def test_a_psnr_phase_and_a_gan_phase_without_a_teacher_resume_bit_identically(
     nets = [end.adversary["net"] for end in ends if end is not None]
     assert len(nets) == 2 and nets[0].keys() == nets[1].keys()
     assert all(np.array_equal(nets[0][k], nets[1][k]) for k in nets[0])
+
+
+def test_muon_in_bfloat16_resumes_bit_identically_in_either_phase(
+    world: Path, in_process: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Slow where the CPU does not multiply bfloat16 itself, and the same.
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    text = SRGAN.replace('name = "small"', 'name = "small"\noptimizer = "muon"\nprecision = "bf16"')
+    text = text.replace('family = "srgan"\nwidth = 8', "width = 8").replace(
+        "reparameterize = false", "reparameterize = true"
+    )
+    straight, broken = world / "muon", world / "muon-broken"
+    done = invoke(in_process, *arguments(world, straight, text))
+    assert done.exit_code == 0, done.stderr
+    with interrupted_at_save(monkeypatch, 2):  # 4, 8
+        assert invoke(in_process, *arguments(world, broken, text)).exit_code == 130
+    state = load_state(broken / "checkpoints")
+    assert state is not None and (state.leg, state.step) == (0, 8)
+    assert [group["step"] for group in state.optimizer["param_groups"]] == [8, 8]
+    kept = [set(of_one) for of_one in state.optimizer["state"].values()]
+    assert {"momentum"} in kept and {"mean", "square"} in kept
+    with interrupted_at_save(monkeypatch, 4):  # 10, measured; 4, 8
+        assert invoke(in_process, "train", "--resume", broken).exit_code == 130
+    resumed = invoke(in_process, "train", "--resume", broken)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert [e["leg"] for e in events_of(broken, "resumed")] == [0, 1]
+    assert_same(straight, broken)
+    # It was bfloat16: in float32 the same recipe ends elsewhere.
+    exact = world / "muon-exact"
+    again = invoke(in_process, *arguments(world, exact, text.replace('"bf16"', '"fp32"')))
+    assert again.exit_code == 0, again.stderr
+    ends = [checkpoint.load(run / "student.safetensors").weights for run in (straight, exact)]
+    assert any(not np.array_equal(ends[0][k], ends[1][k]) for k in ends[0])
 
 
 def test_a_trained_generator_goes_on(world: Path, in_process: CliRunner) -> None:
@@ -146,6 +188,13 @@ def test_a_student_is_deepened_where_the_recipe_says_so(world: Path, in_process:
     text = text.replace('family = "srgan"', "grow = true").replace("depth = 1", "depth = 3")
     alone = invoke(in_process, *arguments(world, world / "no", text))
     assert "grow = true needs a student" in refusal(alone)
+    assert "decode photographs" not in alone.stderr  # nor does a teacher enlarge them first
+    sparse = {k: np.where(np.abs(w) < 0.01, 0, w).astype(np.float32) for k, w in weights.items()}
+    checkpoint.save(world / "pruned.safetensors", Checkpoint(graph, sparse, {}, {}))
+    for recipe in (text, SRGAN):
+        pruned = invoke(in_process, *arguments(world, world / "no", recipe), "--network",
+                        world / "pruned.safetensors")  # fmt: skip
+        assert "is pruned, and growing would fill its zeros" in refusal(pruned)
     done = invoke(in_process, *arguments(world, out, text), "--network", small)
     assert done.exit_code == 0, done.stderr
     start, after = report_of(out)["legs"]

@@ -41,7 +41,7 @@ class Promise:
 PROMISED_DB = {
     "tiny": Promise((30.60, 27.50, 26.85), 0.6),
     "fast": Promise((31.20, 27.95, 27.10), 0.8),
-    "balanced": Promise((31.40, 28.20, 27.30), 0.9),
+    "balanced": Promise((31.55, 28.25, 27.30), 0.9),
     "quality": Promise((31.90, 28.45, 27.45), 1.0),
     "gan": None,
 }

@@ -9,9 +9,10 @@ is shown is the one with the largest squared error against the truth.
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesr import atomic, image, metrics, resize
-from edgesr.models.cards import Fail
+from edgesr.errors import EdgeSRError
+from edgesr.models.cards import Fail, fail_line
 from edgesr.models.find import onnx_of
 from edgesr.runtime.base import Runtime
 from edgesr.runtime.ort import OrtRuntime
@@ -179,14 +181,21 @@ def sheet(shown: list[Shown], model: str) -> bytes:
     return file.getvalue()
 
 
-def main() -> None:
-    """Write the sheet of one model and print its figures."""
-    model, path = sys.argv[1], Path(sys.argv[2])
-    runtime = OrtRuntime(onnx_of(model), threads=1)
-    shown = [show(case, runtime) for case in CASES]
-    atomic.write_bytes(path, sheet(shown, model))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the sheet of one model and print its figures; a line on stderr where it cannot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="name of a model, its file or its run folder")
+    parser.add_argument("sheet", type=Path, help="PNG to write")
+    args = parser.parse_args(arguments)
+    try:
+        runtime = OrtRuntime(onnx_of(args.model), threads=1)
+        shown = [show(case, runtime) for case in CASES]
+        atomic.write_bytes(args.sheet, sheet(shown, Path(args.model).stem))
+    except EdgeSRError as e:
+        print(f"fail_sheets: {e}", file=sys.stderr)
+        raise SystemExit(e.exit_code) from e
     for one in shown:
-        print(one.fail)
+        print(fail_line(one.fail))
 
 
 if __name__ == "__main__":

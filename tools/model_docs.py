@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ if __package__ in (None, ""):  # run as a file: its neighbours are modules of th
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edgesr import atomic, resources
+from edgesr.errors import BadModel, EdgeSRError
 from edgesr.models import cards
 from edgesr.models.cards import Card
 from edgesr.models.table import DEFAULT
@@ -132,11 +134,19 @@ def _list(title: str, lines: Iterable[str]) -> str:
     return f"{title}\n\n{items}" if title and items else items
 
 
-def main() -> None:
-    """Write the page."""
-    cards_there = sorted(p.stem for p in resources.zoo().glob("*.json"))
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
-    atomic.write_text(path, page([cards.read(name) for name in cards_there]))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page; a line on stderr and exit code 1 or more where that cannot be."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", type=Path, default=PAGE, help="default: docs/models.md")
+    path = parser.parse_args(arguments).file
+    try:
+        found = [cards.read(p.stem) for p in sorted(resources.zoo().glob("*.json"))]
+        if not found:
+            raise BadModel(f"no bundled model has a card in {resources.zoo()}")
+        atomic.write_text(path, page(found))
+    except EdgeSRError as e:
+        print(f"model_docs: {e}", file=sys.stderr)
+        raise SystemExit(e.exit_code) from e
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -211,6 +212,9 @@ def _from_json(path: Path, data: dict[str, Any]) -> Manifest:
     for part in (part for key in networks for part in key):  # build.py names engines so
         if not re.fullmatch("[a-z0-9_-]+", part):
             raise BadConfig(f"{path} names a network '{part}', which is no name")
+    limits = [*found.limits.values(), *(e.limits for e in files.values() if e.limits is not None)]
+    if not all(map(_are_limits, limits)):
+        raise BadConfig(f"{path} has thresholds that nothing can be checked by")
     if set(networks) != {(g.model, g.shape) for g in golden} or unlimited:
         raise BadConfig(f"{path}: a network has no golden tile or no limits to be checked by")
     return found
@@ -218,6 +222,15 @@ def _from_json(path: Path, data: dict[str, Any]) -> Manifest:
 
 def _model(data: dict[str, Any]) -> Model:
     return Model(**dict(data, tile=tuple(data["tile"])))
+
+
+def _are_limits(limits: object) -> bool:
+    """Whether `edgesr.bundle.gates.Limits` takes them and compares (NaN never would)."""
+    return (
+        isinstance(limits, dict)
+        and set(limits) == {"psnr_db", "beyond_one_share", "mean_shift_levels"}
+        and all(isinstance(v, (int, float)) and math.isfinite(v) for v in limits.values())
+    )
 
 
 def _inside(name: str) -> bool:

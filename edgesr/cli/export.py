@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgesr.errors import GateNotMet
+from edgesr.errors import EdgeSRError, GateNotMet
 
 if TYPE_CHECKING:
     from edgesr.bundle.manifest import Manifest
@@ -74,16 +74,12 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write a bundle: ONNX files, golden tiles, builder and runner for a device."""
-    from edgesr import device
     from edgesr.bundle import manifest
     from edgesr.export import export_bundle
-    from edgesr.models.find import check
     from edgesr.progress import progress
 
-    device.load(target)  # a mistyped name is said before anything begins
-    for name in (model,) if no_teacher else (model, teacher):
-        check(name)
     out = out or Path(f"bundle-{Path(model).stem}-{target}")
+    _check(target, (model,) if no_teacher else (model, teacher), out, host)
     try:
         with progress(None, f"export {target}") as bar:
             export_bundle(
@@ -113,11 +109,30 @@ def export(
         _deploy(out, host, _facts(out, about) if as_json else None)
 
 
+def _check(target: str, models: tuple[str, ...], out: Path, host: str | None) -> None:
+    """What is mistyped is said before anything begins."""
+    from edgesr import device
+    from edgesr.models.find import check
+
+    device.load(target)
+    for name in models:
+        check(name)
+    if host is not None:
+        from edgesr.remote import deploy
+
+        deploy.check(out, host)
+
+
 def _deploy(bundle: Path, host: str, facts: dict[str, Any] | None) -> None:
     """To the board; what was found there, and its exit code. JSON where there are `facts`."""
     from edgesr.remote.deploy import deploy
 
-    report = deploy(bundle, host, say=lambda line: typer.echo(line, err=True))
+    try:
+        report = deploy(bundle, host, say=lambda line: typer.echo(line, err=True))
+    except EdgeSRError:
+        typer.echo(f"edgesr: the bundle is in {bundle}; the same command with -y makes it again, "
+                   f"the same bytes, and sends only what {host} has not", err=True)  # fmt: skip
+        raise
     if facts is not None:
         typer.echo(json.dumps({**facts, "deployment": report.to_json()}, indent=1))
     else:

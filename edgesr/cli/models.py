@@ -26,6 +26,8 @@ def models(
 ) -> None:
     """List the bundled models and the known teachers; `models show NAME` says all about one."""
     if context.invoked_subcommand:
+        if as_json:
+            raise BadConfig("--json goes behind the name: edgesr models show NAME --json")
         return
     from edgesr.models.find import describe, describe_teachers
 
@@ -54,12 +56,15 @@ def show(
 ) -> None:
     """The card of a model: figures, training, data and licences, limits."""
     from edgesr.models import cards
-    from edgesr.models.find import describe, describe_teachers
+    from edgesr.models.find import check, describe, describe_teachers
 
+    if as_json and recipe is not None:
+        raise BadConfig("--recipe prints TOML and --json the card: choose one of them")
     plain = name.removesuffix(":int8")
     bundled = {model.name: model for model in describe()}
     teachers = {model.name: model for model in describe_teachers()}
     if plain in bundled:
+        check(name)  # there may be no int8 file
         card = cards.read(plain)
         if recipe is not None:
             typer.echo(_recipe(card, recipe), nl=False)

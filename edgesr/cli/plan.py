@@ -72,7 +72,7 @@ def plan(
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (width.isdecimal() and height.isdecimal() and max(len(width), len(height)) <= 9):
         raise typer.BadParameter(f"--image must look like 1920x1080, not '{text}'")
     return int(width), int(height)
 

@@ -6,8 +6,9 @@
 quality instead of at nothing. The student's features live in the generator's first channels and the
 picture in the next three; all are at least 0, so a PReLU of slope 0 passes them. Block k computes
 relu(body_k) and takes away what it was computed from: its own skip then leaves the new features.
-The tail's s² colours are shuffled in two steps by slopes of 1 and middle taps. The channels left
-over start from random features of the picture that nothing reads yet: training finds their use.
+The tail's s² colours are shuffled in two steps by slopes of 1 and middle taps. Channels and blocks
+left over compute random features that nothing reads yet, and training finds their use. (Zeros on
+both sides of a layer would have no gradient, and stay zeros for ever.)
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def embed(plain: Graph, weights: Weights, generator: Graph, *, seed: int = 0) ->
             f"a student of {features} channels × {depth} does not fit into a generator of "
             f"{blocks} blocks of {width} channels; it takes {depth} blocks of {least}"
         )
-    made = _blank(generator)
-    _head(made, weights, features, seed, generator)
+    made = _unread(generator, seed)
+    _head(made, weights, features)
     for k in range(depth):
         _block(made, f"b{k}", weights[f"body{k}.weight"], weights[f"body{k}.bias"])
     _middle(made["body.weight"], features)
@@ -90,13 +91,25 @@ def _shape(plain: Graph) -> tuple[int, int]:
     raise BadConfig(f"only a plain ReLU student can grow; '{plain.name}' is none")
 
 
-def _blank(generator: Graph) -> Weights:
-    """All zeros, with slopes of 0 in front of the up-convolutions and of 1 behind them."""
-    made: Weights = {k: np.zeros_like(w) for k, w in untrained_weights(generator, 0).items()}
+def _unread(generator: Graph, seed: int) -> Weights:
+    """Random weights, but zeros where they would be read; slopes are 1 behind up-convolutions.
+
+    What reads are the convolutions whose result is added up, and the tail.
+    """
+    made = untrained_weights(generator, seed)
+    for conv in generator.convs():
+        if conv.name in ("body", "tail") or conv.name.endswith("_conv2"):
+            _clear(made, conv.name, conv.out)
     for layer in generator.layers:
         if isinstance(layer, Activation):
             made[f"{layer.name}.slope"][:] = 1.0 if layer.name.startswith("up") else 0.0
     return made
+
+
+def _clear(made: Weights, name: str, count: int) -> None:
+    """The first `count` channels that the convolution `name` makes become 0."""
+    made[f"{name}.weight"][:count] = 0.0
+    made[f"{name}.bias"][:count] = 0.0
 
 
 def _middle(kernel: NDArray[np.float32], count: int) -> None:
@@ -105,10 +118,9 @@ def _middle(kernel: NDArray[np.float32], count: int) -> None:
     kernel[i, i, middle, middle] = 1.0
 
 
-def _head(made: Weights, weights: Weights, features: int, seed: int, generator: Graph) -> None:
+def _head(made: Weights, weights: Weights, features: int) -> None:
     kernel, small = made["head.weight"], weights["head.weight"]
-    kernel[:] = untrained_weights(generator, seed)["head.weight"]
-    kernel[: features + COLOURS] = 0
+    _clear(made, "head", features + COLOURS)
     inset, end = kernel.shape[-1] // 2, features + COLOURS
     low = inset - small.shape[-1] // 2
     kernel[:features, :, low : low + small.shape[-1], low : low + small.shape[-1]] = small
@@ -120,6 +132,7 @@ def _block(
     made: Weights, name: str, kernel: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> None:
     n, i = len(kernel), np.arange(len(kernel))
+    _clear(made, f"{name}_conv1", 2 * n)
     first, second = made[f"{name}_conv1.weight"], made[f"{name}_conv2.weight"]
     first[:n, :n] = kernel
     made[f"{name}_conv1.bias"][:n] = bias
@@ -135,6 +148,8 @@ def _upsampling(made: Weights, weights: Weights, features: int) -> None:
     y = 2a + a' and x = 2b + b', the first shuffle places (a, b) and the second (a', b').
     """
     first, bias = made["up0.weight"], made["up0.bias"]
+    _clear(made, "up0", 4 * 4 * COLOURS)
+    _clear(made, "up1", 4 * COLOURS)
     for c in range(COLOURS):
         for y in range(4):
             for x in range(4):

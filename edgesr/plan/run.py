@@ -49,7 +49,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= LARGEST_SIDE and 0 < self.height <= LARGEST_SIDE):
-            raise BadConfig(f"a picture of {self.width}x{self.height} pixels is none")
+            raise BadConfig(
+                f"no picture has {self.width}x{self.height} pixels; give 1 to {LARGEST_SIDE} a side"
+            )
         if self.precision not in ("auto", *VALUE_BYTES):
             known = ", ".join(("auto", *VALUE_BYTES))
             raise BadConfig(f"precision is '{self.precision}'; may be {known}")
@@ -61,6 +63,8 @@ def plan(request: Request) -> dict[str, Any]:
     Raises `UnknownName`, `BadModel`, `BadConfig`, `MissingExtra`.
     """
     profile = device.load(request.target)
+    if request.mode is not None and not profile.modes:
+        raise BadConfig(f"no power modes are known of {profile.name}; edgesr devices lists boards")
     if request.mode is not None:
         profile = profile.in_mode(request.mode)
     precision = _precision(profile, request.precision)

@@ -225,7 +225,7 @@ def running(state: Dict[str, Any]) -> bool:
         return False
     try:
         with open("/proc/{}/cmdline".format(int(state["pid"])), "rb") as file:
-            return b"--run" in file.read()
+            return b"--run" in file.read().split(b"\0")
     except OSError:
         return False
 

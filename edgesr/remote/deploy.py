@@ -98,7 +98,7 @@ def deploy(
     """
     bundle = bundle.absolute()
     args = None if manifest.read(bundle).tensorrt is None else build_args
-    out = out or bundle.with_name(f"{bundle.name}@{_label(host)}")
+    out = out or _beside(bundle, host)
     where = folder or f"edgesr/{bundle.name}"
     _refuse_foreign(out)
     attempt = _Attempts(retries, say)
@@ -115,6 +115,16 @@ def deploy(
     write_text(out / REPORT, json.dumps(report.to_json(), indent=1) + "\n")
     say(f"report and logs: {out}")
     return report
+
+
+def check(bundle: Path, host: str) -> None:
+    """Raise what `deploy` can know before there is a bundle, without connecting.
+
+    `BadConfig` for what is no host, `Impossible` without ssh here, `WouldOverwrite` when the
+    report's place is taken.
+    """
+    Board(host).close()
+    _refuse_foreign(_beside(bundle.absolute(), host))
 
 
 def _build_and_verify(
@@ -150,7 +160,7 @@ class _Attempts:
                 # A board that never answered is not waited for.
                 self._connected = self._connected or type(e) is Cut
                 if not self._connected or self._left == 0:
-                    again = "; the same command goes on from here" if self._connected else ""
+                    again = "; another deployment goes on from here" if self._connected else ""
                     raise EdgeSRError(f"{e}{again}") from e
                 self._left -= 1
                 self._say(f"{e}; trying again")
@@ -171,7 +181,7 @@ def _step(board: Board, folder: str, name: str, argv: list[str], say: Say) -> di
     if not answer["repeated"]:
         say("  done before, and nothing has changed since")
     if answer["code"] is None:
-        raise EdgeSRError(f"{board.host}: {name} was ended there; the same command begins it anew")
+        raise EdgeSRError(f"{board.host}: {name} was ended there; deploying again begins it anew")
     return answer
 
 
@@ -224,6 +234,10 @@ def _refuse_foreign(out: Path) -> None:
     ours = {REPORT, "build.log", "verify.log"}
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - ours):
         raise WouldOverwrite(f"{out} exists and is no report of a deployment; name another")
+
+
+def _beside(bundle: Path, host: str) -> Path:
+    return bundle.with_name(f"{bundle.name}@{_label(host)}")
 
 
 def _label(host: str) -> str:

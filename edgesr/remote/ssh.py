@@ -82,7 +82,9 @@ class Board:
         log = self._folder / "ssh.log"
         with log.open("wb") as errors:
             self._master = subprocess.Popen(
-                [*self._base, "-M", "-N", "-S", self._socket, "--", self.host],
+                # With the user's ControlPersist ssh would go to the background, and seem to end.
+                [*self._base, "-M", "-N", "-S", self._socket, "-o", "ControlPersist=no",
+                 "--", self.host],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
         end = time.monotonic() + _OPEN_S
@@ -153,6 +155,8 @@ class Board:
             raise BadConfig(f"ssh does not take {self.host}: {_last(done.stderr)}")
         has = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
         added = [ours for key, (none, ours) in _DEFAULTS.items() if has.get(key, none) == none]
+        if has.get("remotecommand", "none") != "none":
+            added.append("RemoteCommand=none")  # ssh takes no other command beside it
         # Without a terminal a question would never be answered.
         return added if sys.stdin.isatty() else [*added, "BatchMode=yes"]
 

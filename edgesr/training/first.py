@@ -9,7 +9,7 @@ from edgesr.errors import BadConfig
 from edgesr.graph.spec import Graph, Weights
 from edgesr.models.grow import deepen, embed, is_plain
 from edgesr.models.srresnet import srresnet
-from edgesr.models.student import student
+from edgesr.models.student import ANCHOR, student
 from edgesr.models.table import untrained_weights
 from edgesr.pruning.budget import parse_budget
 from edgesr.pruning.channels import prune_to
@@ -28,10 +28,12 @@ def first_net(
     `narrow` gives the teacher without its least important channels. The network is `start`
     where one is given (its zeros stay zeros if it was pruned), else what the recipe's
     `[student]` describes. A plain student that an SRGAN recipe is to start from is set into
-    SRGAN's generator, which then computes the same. Raises `BadConfig` when it does not fit.
+    SRGAN's generator, which then computes the same. Raises `BadConfig` when it does not fit, or
+    was pruned: what grows is dense.
     """
     rep, seed, spec = recipe.reparameterize, recipe.seed, recipe.student
     if start is not None and spec.family == "srgan" and is_plain(start.graph):
+        _need_dense(start)
         graph = _generator(recipe)
         trained = Trained(graph, embed(start.graph, start.weights, graph, seed=seed))
         return continued_student(trained, rep=rep, seed=seed), trained
@@ -40,6 +42,7 @@ def first_net(
             raise BadConfig(
                 "grow = true needs a student to start from; give --student (or train --network)"
             )
+        _need_dense(start)
         trained = Trained(*deepen(start.graph, start.weights, spec.depth, name=recipe.name))
         return continued_student(trained, rep=rep, seed=seed), trained
     if start is not None:
@@ -58,6 +61,16 @@ def first_net(
         fresh = spec.init == "fresh"
         trained = Trained(graph, untrained_weights(graph, seed) if fresh else weights)
     return continued_student(trained, rep=rep, seed=seed), trained
+
+
+def _need_dense(start: Checkpoint) -> None:
+    # The anchor of a student that was hardly trained repeats pixels: nearly all of it is zero.
+    learned = {k: w for k, w in start.weights.items() if not k.startswith(f"{ANCHOR}.")}
+    if pattern(learned) != "dense":
+        raise BadConfig(
+            f"student '{start.graph.name}' is pruned, and growing would fill its zeros: start from "
+            "the network before it was pruned"
+        )
 
 
 def _generator(recipe: Recipe) -> Graph:

@@ -4,8 +4,8 @@ The momentum of a convolution's (out, in·k²) matrix is replaced by the nearest
 so that all its directions are learned equally fast, not only those of the largest gradients.
 Muon (Jordan et al., 2024), with the step's size tied to Adam's (Liu et al., "Muon is scalable for
 LLM training", 2025): an entry moves by 0.2 · lr in the root mean square, so Adam's learning rates
-are of the right order. What is no such matrix (biases, slopes, 1×1 branches, the convolutions that
-read the picture) is left to Adam. Measured: `benchmarks/optimizers.py`.
+are of the right order. What is no such matrix (biases, slopes, the 1×1 branches of `RepConv`, the
+convolutions that read the picture) is left to Adam. `benchmarks/optimizers.py` compares the two.
 """
 
 from __future__ import annotations

@@ -209,6 +209,13 @@ def _check_networks(
             f"recipe '{recipe.name}' begins with {recipe.stages[0].kind}: name the trained "
             "network to start from with --student, or train one in a stage before"
         )
+    if recipe.student.family != "teacher":
+        # Hours of the teacher's pictures may come first: a start that does not fit is told now.
+        first_net(recipe, _no_teacher, start)
+
+
+def _no_teacher() -> tuple[Graph, Weights]:
+    raise AssertionError("only a student of the teacher's family is narrowed from it")
 
 
 def _teacher_net(recipe: Recipe, teacher: Checkpoint, device: str) -> GraphNet | None:
