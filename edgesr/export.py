@@ -21,7 +21,7 @@ from edgesr.bundle.scales import MAX_DROP_DB, Scales, find_scales, need_scales
 from edgesr.checkpoint import Checkpoint
 from edgesr.device import DeviceProfile
 from edgesr.errors import BadConfig, GateNotMet, MissingExtra, WouldOverwrite
-from edgesr.models.find import load_network
+from edgesr.models.find import int8_name, load_network
 
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 Log = Callable[[str], None]
@@ -74,7 +74,7 @@ def export_bundle(
         raise MissingExtra("onnx", "export", "writing ONNX files")
     networks = {"student": load_network(student)}
     sparse = choices.sparsity_of(profile, sparsity, networks["student"].weights)
-    scales = _scales(profile, precision, networks["student"], calib, log)
+    scales = _scales(profile, precision, networks["student"], calib, log, model=student)
     chosen = choices.precision_of(profile, precision, scales=scales is not None)
     if teacher is not None:
         networks["teacher"] = load_network(teacher)
@@ -100,8 +100,9 @@ def export_bundle(
 
 
 def _scales(
-    profile: DeviceProfile, precision: str, student: Checkpoint, calib: Path | None, log: Log
-) -> Scales | None:
+    profile: DeviceProfile, precision: str, student: Checkpoint, calib: Path | None, log: Log,
+    *, model: str | Path,
+) -> Scales | None:  # fmt: skip
     """The int8 numbers where int8 is asked for, or possible under auto; None where it is not."""
     wanted = precision == "int8" or (precision == "auto" and "int8" in profile.precisions)
     if not wanted:
@@ -113,7 +114,7 @@ def _scales(
         return None
     scales = find_scales(student, calib, log)
     if scales is None and precision == "int8":
-        raise need_scales(student)
+        raise need_scales(student.graph.name, int8_name(model))
     return scales
 
 

@@ -57,10 +57,15 @@ def find_scales(
     return Scales(quant, "calibrated", len(pictures))
 
 
-def need_scales(network: Checkpoint) -> BadConfig:
-    """The refusal of int8 without scales, with the two ways out."""
+def need_scales(name: str, int8_name: str | None) -> BadConfig:
+    """The refusal of int8 without scales, with the ways out; `int8_name` has trained ones."""
+    if int8_name is not None:
+        return BadConfig(
+            f"int8: '{name}' is the fp32 network; export {int8_name}, which brings trained scales, "
+            "or give a folder of photographs with --calib DIR"
+        )
     return BadConfig(
-        f"int8: '{network.graph.name}' was not trained with int8 scales, and there are no pictures "
+        f"int8: '{name}' was not trained with int8 scales, and there are no pictures "
         "to find them on: give a folder of photographs with --calib DIR, or train them in with "
         'edgesr compress and a stage of kind = "quantize" (benchmarks/recipes/int8.toml)'
     )

@@ -126,6 +126,13 @@ def describe_teachers() -> list[ModelInfo]:
     ]
 
 
+def int8_name(name_or_path: Where) -> str | None:
+    """`NAME:int8` for a bundled model's name with trained scales, else None."""
+    name = str(name_or_path)
+    has = name in _bundled_names() and _bundled(name, "safetensors_int8") is not None
+    return f"{name}{_INT8}" if has and not isinstance(name_or_path, Path) else None
+
+
 def _name(name_or_path: Where) -> str | None:
     """The known name that is meant, or None for a path."""
     if isinstance(name_or_path, Path):
