@@ -513,3 +513,14 @@ def test_the_command_loads_no_runtime_before_it_runs() -> None:
         "sys.exit(any(m in sys.modules for m in ('onnxruntime', 'torch', 'cv2', 'numpy', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code", "says"),
+    [("nonsense", 1, "no runtime 'nonsense'; known: auto, ort,"), ("tensorrt", 4, "tensorrt")],
+)
+def test_a_runtime_that_is_not_there_is_one_line(runtime: str, code: int, says: str) -> None:
+    done = RUNNER.invoke(
+        app, ["bench", "tiny", "--teacher", "fast", "--runtime", runtime, "--duration", "1"]
+    )
+    assert done.exit_code == code and says in done.stderr.splitlines()[-1]

@@ -202,6 +202,7 @@ def test_ruff_holds_what_goes_to_the_boards_to_their_python() -> None:
 
 # glibc 2.28 and older: what wheels for JetPack 6 (Ubuntu 22.04) and 7 (24.04) may ask for.
 AARCH64 = ("manylinux2014_aarch64", *(f"manylinux_2_{n}_aarch64" for n in range(17, 29)))
+EM_AARCH64 = 183  # of the ELF header
 COMPILED = {"numpy", "opencv-python-headless", "pillow", "onnxruntime"}
 
 
@@ -278,3 +279,24 @@ def test_the_base_install_resolves_to_wheels_on_a_board(python: str, tmp_path: P
         platforms = {tag.platform for tag in tags}
         assert platforms & {*AARCH64, "any"}, wheel
         assert name not in COMPILED or platforms <= {*AARCH64}, wheel
+    download_and_look(found, python, tmp_path / "wheels")
+
+
+def download_and_look(found: list[dict[str, Any]], python: str, folder: Path) -> None:
+    """The wheels themselves: what is compiled in them is for this processor."""
+    platforms = [part for tag in AARCH64 for part in ("--platform", tag)]
+    exact = [f"{i['metadata']['name']}=={i['metadata']['version']}" for i in found]
+    done = pip("download", "-q", "--no-deps", "-d", str(folder), "--only-binary=:all:",
+               "--python-version", python, "--implementation", "cp",
+               *platforms, *exact)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.iterdir())) == len(found)
+    compiled = set()
+    for path in folder.iterdir():
+        with zipfile.ZipFile(path) as wheel:
+            for member in wheel.namelist():
+                if member.endswith(".so"):
+                    head = wheel.open(member).read(20)
+                    assert head[:4] == b"\x7fELF" and head[18] == EM_AARCH64, (path.name, member)
+                    compiled.add(parse_wheel_filename(path.name)[0])
+    assert compiled >= COMPILED

@@ -42,15 +42,16 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def find(
-    name: str, role: str, *, width: int, height: int, threads: int | None, scratch: Path
-) -> Subject:
-    """The network called `name` (a name, checkpoint, bundle or ONNX file).
+    name: str, role: str, *, width: int, height: int, threads: int | None, scratch: Path,
+    runtime: str = "auto",
+) -> Subject:  # fmt: skip
+    """The network called `name` (a name, checkpoint, bundle or ONNX file), run by `runtime`.
 
     ONNX that exists only in memory is written into the folder `scratch`, so that the process
     that measures memory loads a file, as on a board. Raises `UnknownName`, `BadModel`.
     """
     from edgesr.models.find import onnx_of
-    from edgesr.runtime.ort import OrtRuntime
+    from edgesr.runtime.open import open_runtime
 
     source = onnx_of(name)
     if isinstance(source, bytes):
@@ -65,7 +66,7 @@ def find(
         path=path,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         counts=counts,
-        open=lambda: OrtRuntime(path, threads=threads),
+        open=lambda: open_runtime(path, runtime, threads=threads),
         untrained=untrained,
     )
 

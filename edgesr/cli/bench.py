@@ -54,6 +54,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Default: one for each physical core."),
 ]
+RuntimeName = Annotated[
+    str,
+    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it."),
+]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
 
 
@@ -70,6 +74,7 @@ def bench(
     md_file: MdFile = None,
     replay: Replay = None,
     threads: Threads = None,
+    runtime: RuntimeName = "auto",
     yes: Yes = False,
 ) -> None:
     """Student against teacher: time, memory, energy and quality, interleaved in one run."""
@@ -89,6 +94,7 @@ def bench(
     else:
         report = _measure(
             size,
+            runtime,
             models=tuple(models or ("balanced",)),
             teacher=teacher,
             duration_s=duration,
@@ -100,12 +106,17 @@ def bench(
     _write(report, json_file, html_file, md_file)
 
 
-def _measure(size: str, **asked: Any) -> Report:
+def _measure(size: str, runtime_name: str, **asked: Any) -> Report:
+    from functools import partial
+
+    from edgesr.bench import memory, subjects
     from edgesr.bench.config import BenchConfig, parse_size
+    from edgesr.bench.run import Tools
     from edgesr.bench.run import bench as run
     from edgesr.errors import BadConfig
     from edgesr.evaluate import evaluate
     from edgesr.models.find import check
+    from edgesr.runtime.open import check_runtime
 
     def score(
         folder: Path,
@@ -122,7 +133,12 @@ def _measure(size: str, **asked: Any) -> Report:
         raise typer.BadParameter(str(e)) from e
     for name in config.names:
         check(name)
-    return run(config, score=score)
+    check_runtime(runtime_name)
+    tools = Tools(
+        find=partial(subjects.find, runtime=runtime_name),
+        memory=partial(memory.measure, runtime=runtime_name),
+    )
+    return run(config, score=score, tools=tools)
 
 
 def _write(report: Report, json_file: Path | None, html: Path | None, md: Path | None) -> None:

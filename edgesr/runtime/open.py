@@ -40,8 +40,7 @@ def open_runtime(
     runtime, `Impossible` (exit code 4) when it is not on this machine, `BadModel` for a file
     that it does not take.
     """
-    if runtime not in RUNTIMES:
-        raise UnknownName("runtime", runtime, RUNTIMES)
+    check_runtime(runtime)
     is_engine = not isinstance(model, bytes) and model.suffix == ENGINE
     if runtime == "auto":
         runtime = "tensorrt" if is_engine else "ort"
@@ -60,6 +59,12 @@ def open_runtime(
         kept = cache or cache_folder()
         kept.mkdir(parents=True, exist_ok=True)
     return OrtRuntime(model, threads=threads, provider=provider, cache=kept)
+
+
+def check_runtime(name: str) -> None:
+    """Raise `UnknownName` for a runtime that is none of `RUNTIMES`."""
+    if name not in RUNTIMES:
+        raise UnknownName("runtime", name, RUNTIMES)
 
 
 def cache_folder() -> Path:
