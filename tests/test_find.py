@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from edgesr import checkpoint, resources
 from edgesr.bundle import manifest
+from edgesr.bundle.gates import LIMITS
 from edgesr.checkpoint import Checkpoint
 from edgesr.cli.models import group
 from edgesr.errors import BadConfig, BadModel, UnknownName
@@ -46,7 +48,7 @@ def bundle_in(folder: Path, model: Checkpoint) -> Path:
         edgesr="0", target="cpu", precision="auto", sparsity={}, tensorrt=None,
         models={"student": described},
         golden=(manifest.Golden("student", "dynamic", "tile.npy", "tile.npy", (0, 0, 4, 4)),),
-        limits={"fp32": {"psnr_db": 80.0}}, gates=(), gates_passed=True,
+        limits={"fp32": dataclasses.asdict(LIMITS["fp32"])}, gates=(), gates_passed=True,
         files={n: manifest.entry(folder / n) for n in ("any.onnx", "tile.npy")},
     )  # fmt: skip
     (folder / manifest.FILE).write_text(written.dumps(), encoding="utf-8")
@@ -227,7 +229,7 @@ def test_the_command(zoo: Path) -> None:
     assert {"name", "files", "params", "macs_320x180", "halo", "default"} <= listed[0].keys()
     assert listed[1]["psnr_y"] == {"Set5": 31.5} and listed[0]["psnr_y"] == {}
     table = CliRunner().invoke(app, ["models"], env={"COLUMNS": "80"})
-    for text in ("balanced (default)", "srgan", "1,545.2 k", "127.77 G", "untrained", "31.50",
+    for text in ("balanced (default)", "srgan", "1,545 k", "128 G", "untrained", "31.50",
                  "fp32 int8"):  # fmt: skip
         assert text in table.stdout
     figures = [line for line in table.stdout.splitlines() if " px " in line]

@@ -104,12 +104,12 @@ def _print_list(bundled: list[ModelInfo], teachers: list[ModelInfo]) -> None:
     from edgesr.models.cards import SETS
     from edgesr.report.table import figures_table
 
-    head = ("model", "parameters", "MACs", "halo", *SETS, "files")
+    head = ("model", "params", "MACs", "halo", *SETS, "files")
     rows = [
         (
             f"{model.name}{' (default)' if model.default else ''}",
-            f"{model.params / 1e3:,.1f} k",
-            f"{model.macs_320x180 / 1e9:,.2f} G",
+            _short(model.params / 1e3, "k"),
+            _short(model.macs_320x180 / 1e9, "G"),
             f"{model.halo} px",
             *(f"{model.psnr_y[s]:.2f}" if s in model.psnr_y else "–" for s in SETS),
             _forms(model) if model in bundled else "teacher",
@@ -123,6 +123,12 @@ def _print_list(bundled: list[ModelInfo], teachers: list[ModelInfo]) -> None:
     for model in (*bundled, *teachers):
         if model.about:
             console.print(f"{escape(model.name)}: {escape(model.about)}", soft_wrap=True)
+
+
+def _short(value: float, unit: str) -> str:
+    """Three or more digits, no more than the table has room for."""
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
 
 
 def _forms(model: ModelInfo) -> str:
