@@ -23,7 +23,7 @@ from edgesr import checkpoint, config, resources
 from edgesr.cli.main import _Group
 from edgesr.cli.main import app as whole_app
 from edgesr.cli.models import group
-from edgesr.errors import BadConfig, BadModel
+from edgesr.errors import BadConfig, BadModel, MissingExtra
 from edgesr.models import cards, find
 from edgesr.resize import downscale_bicubic
 from edgesr.runtime.ort import OrtRuntime
@@ -76,7 +76,7 @@ def runs(world: Path) -> Path:
     """A folder with two finished runs, `fp32` and `int8` made from it, sources and a test set."""
     try:
         find.load_network("span")
-    except Exception as e:
+    except MissingExtra as e:
         missing(f"the SPAN teacher: {e}")
     root = world / "cards"
     (root / "eval" / "Little" / "HR").mkdir(parents=True)
