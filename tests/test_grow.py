@@ -11,7 +11,7 @@ from edgesr.errors import BadConfig
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.spec import Graph, Weights
 from edgesr.models.find import load_network
-from edgesr.models.grow import deepen, embed
+from edgesr.models.grow import embed, enlarge
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import student
 from edgesr.runtime.ort import OrtRuntime
@@ -58,6 +58,17 @@ def test_all_that_is_left_over_can_learn() -> None:
     net = GraphNet(generator)
     net.load_weights(embed(plain, random_weights(plain), generator))
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    _learn(net)
+    still = {
+        name: float((p == before[name]).float().mean())
+        for name, p in net.named_parameters()
+        if bool((p == before[name]).any())
+    }
+    assert not still
+
+
+def _learn(net: GraphNet) -> None:
+    """Eight steps of Adam."""
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     for step in range(8):
         optimizer.zero_grad()
@@ -65,12 +76,6 @@ def test_all_that_is_left_over_can_learn() -> None:
         picture, wanted = (torch.rand(1, 3, n, n, generator=rng) for n in (8, 32))
         (net(picture) - wanted).square().mean().backward()
         optimizer.step()
-    still = {
-        name: float((p == before[name]).float().mean())
-        for name, p in net.named_parameters()
-        if bool((p == before[name]).any())
-    }
-    assert not still
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_what_does_not_fit_is_refused(plain: Graph, generator: Graph, says: str)
 def test_a_deeper_student_computes_the_same(before: int, after: int) -> None:
     plain = student(8, before)
     weights = random_weights(plain)
-    graph, made = deepen(plain, weights, after, name="deeper")
+    graph, made = enlarge(plain, weights, 8, after, name="deeper")
     assert graph.layers == student(8, after).layers
     kept = [k for k in made if k.startswith("body") and k.endswith("weight")]
     identity = np.zeros((8, 8, 3, 3), np.float32)
@@ -105,5 +110,31 @@ def test_a_deeper_student_computes_the_same(before: int, after: int) -> None:
 
 def test_a_student_does_not_grow_backwards() -> None:
     plain = student(8, 3)
-    with pytest.raises(BadConfig, match="3 body convolutions"):
-        deepen(plain, random_weights(plain), 2, name="shallower")
+    for width, depth in ((8, 2), (7, 3)):
+        with pytest.raises(BadConfig, match="3 body convolutions of 8 channels"):
+            enlarge(plain, random_weights(plain), width, depth, name="smaller")
+
+
+@pytest.mark.parametrize(("width", "depth"), [(9, 3), (24, 3), (16, 5)])
+def test_a_wider_student_computes_the_same(width: int, depth: int) -> None:
+    plain = student(8, 3)
+    weights = random_weights(plain)
+    graph, made = enlarge(plain, weights, width, depth, name="wider")
+    assert graph.layers == student(width, depth).layers
+    picture = np.random.default_rng(1).random((1, 3, 11, 9), np.float32)
+    expected = run(plain, weights, picture)
+    close = 1e-5 * float(np.abs(expected).max())
+    np.testing.assert_allclose(run(graph, made, picture), expected, rtol=0, atol=close)
+
+
+def test_new_channels_come_to_be_read() -> None:
+    plain = student(8, 2)
+    graph, weights = enlarge(plain, random_weights(plain), 24, 3, name="wider")
+    net = GraphNet(graph)
+    net.load_weights(weights)
+    _learn(net)
+    learned = net.weights()
+    for name in ("body0", "body1", "body2", "tail"):
+        unread = (slice(None if name == "tail" else 8), slice(8, None))
+        assert not weights[f"{name}.weight"][unread].any()
+        assert learned[f"{name}.weight"][unread].any()

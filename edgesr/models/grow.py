@@ -1,6 +1,7 @@
 """Networks that grow without changing what they compute, after Net2Net (Chen et al., ICLR 2016).
 
-`deepen` puts identity convolutions into a plain student.
+`enlarge` makes a plain student deeper, by identity convolutions, and wider, by channels that look
+at the others and are not read by them at first.
 
 `embed` sets a plain student into SRGAN's generator, whose PSNR phase then begins at the student's
 quality instead of at nothing. The student's features live in the generator's first channels and the
@@ -50,28 +51,50 @@ def embed(plain: Graph, weights: Weights, generator: Graph, *, seed: int = 0) ->
     return made
 
 
-def deepen(plain: Graph, weights: Weights, depth: int, *, name: str) -> tuple[Graph, Weights]:
-    """The same function with `depth` body convolutions; the new ones are spread evenly.
+def enlarge(
+    plain: Graph, weights: Weights, width: int, depth: int, *, name: str, seed: int = 0
+) -> tuple[Graph, Weights]:
+    """The same function with `width` channels and `depth` body convolutions.
 
-    A ReLU lets its own output through, so an identity kernel in front of it is no step at all.
-    Raises `BadConfig` where `plain` is no ReLU student or has more than `depth` of them.
+    The new convolutions are spread evenly: a ReLU lets its own output through, so an identity
+    kernel in front of it is no step at all. The new channels compute random features (He et al.,
+    ICCV 2015) of all others, and the old ones read them with weights of 0. Raises `BadConfig` where
+    `plain` is no ReLU student or has more of either.
     """
-    had, width = _shape(plain)
-    if had > depth:
-        raise BadConfig(f"'{plain.name}' has {had} body convolutions: it cannot grow to {depth}")
+    had, narrow = _shape(plain)
+    if had > depth or narrow > width:
+        raise BadConfig(
+            f"'{plain.name}' has {had} body convolutions of {narrow} channels: it cannot grow to "
+            f"{depth} of {width}"
+        )
     graph = student(width, depth, scale=plain.scale, name=name)
-    made = {k: w for k, w in weights.items() if not k.startswith("body")}
+    deeper = {k: w for k, w in weights.items() if not k.startswith("body")}
     for k in range(depth):
         # Old ones at the places k where floor(k · had / depth) goes up, beginning with the first.
         old, place = k * had // depth, f"body{k}"
         if k == 0 or old > (k - 1) * had // depth:
-            made[f"{place}.weight"] = weights[f"body{old}.weight"]
-            made[f"{place}.bias"] = weights[f"body{old}.bias"]
+            deeper[f"{place}.weight"] = weights[f"body{old}.weight"]
+            deeper[f"{place}.bias"] = weights[f"body{old}.bias"]
         else:
-            made[f"{place}.weight"] = np.zeros((width, width, 3, 3), np.float32)
-            made[f"{place}.bias"] = np.zeros(width, np.float32)
-            _middle(made[f"{place}.weight"], width)
-    return graph, made
+            deeper[f"{place}.weight"] = np.zeros((narrow, narrow, 3, 3), np.float32)
+            deeper[f"{place}.bias"] = np.zeros(narrow, np.float32)
+            _middle(deeper[f"{place}.weight"], narrow)
+    return graph, _widen(graph, deeper, np.random.default_rng(seed))
+
+
+def _widen(graph: Graph, narrow: Weights, rng: np.random.Generator) -> Weights:
+    """The weights of `narrow` in the first channels of `graph`'s layers."""
+    made = {}
+    for conv in graph.convs():
+        small = narrow[f"{conv.name}.weight"]
+        out, into = small.shape[:2]
+        kernel = np.zeros((conv.out, graph.channels[conv.inputs[0]], *small.shape[2:]), np.float32)
+        kernel[out:] = rng.normal(0, (2 / kernel[0].size) ** 0.5, kernel[out:].shape)
+        kernel[:out, :into] = small
+        bias = np.zeros(conv.out, np.float32)
+        bias[:out] = narrow[f"{conv.name}.bias"]
+        made[f"{conv.name}.weight"], made[f"{conv.name}.bias"] = kernel, bias
+    return made
 
 
 def is_plain(graph: Graph) -> bool:

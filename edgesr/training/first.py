@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig
 from edgesr.graph.spec import Graph, Weights
-from edgesr.models.grow import deepen, embed, is_plain
+from edgesr.models.grow import embed, enlarge, is_plain
 from edgesr.models.srresnet import srresnet
 from edgesr.models.student import ANCHOR, student
 from edgesr.models.table import untrained_weights
@@ -43,7 +43,10 @@ def first_net(
                 "grow = true needs a student to start from; give --student (or train --network)"
             )
         _need_dense(start)
-        trained = Trained(*deepen(start.graph, start.weights, spec.depth, name=recipe.name))
+        grown = enlarge(
+            start.graph, start.weights, spec.width, spec.depth, name=recipe.name, seed=seed
+        )
+        trained = Trained(*grown)
         return continued_student(trained, rep=rep, seed=seed), trained
     if start is not None:
         zeros = pattern(start.weights) != "dense"

@@ -20,7 +20,7 @@ class StudentSpec:
     generator with `depth` blocks of `width` channels), or `teacher`: the teacher's
     architecture, its channels narrowed to `budget` by `importance`. `init` says whether
     the last starts from the teacher's remaining weights or from fresh ones. With `grow` a plain
-    student that the run starts from is deepened to `depth` by convolutions that change nothing.
+    student that the run starts from grows to `width` and `depth`, computing the same at first.
     """
 
     family: Literal["plain", "srgan", "teacher"] = "plain"
