@@ -24,6 +24,7 @@ from edgesr.cli.main import _Group
 from edgesr.cli.main import app as whole_app
 from edgesr.cli.models import group
 from edgesr.errors import BadConfig, BadModel, MissingExtra
+from edgesr.graph.onnx import to_onnx
 from edgesr.models import cards, find
 from edgesr.resize import downscale_bicubic
 from edgesr.runtime.ort import OrtRuntime
@@ -282,7 +283,7 @@ def test_runs_that_are_not_done_or_not_from_the_start(
         first, request=dataclasses.replace(first.request, teacher="/x/mine.pth")
     )
     with pytest.raises(BadConfig, match=r"'mine.pth' has no credit"):
-        model_run.teacher_credit(unknown)
+        model_run.teacher_credits(unknown, tmp_path)
 
 
 def test_a_run_from_a_bundled_model_takes_its_history_over(runs: Path, added: Path) -> None:
@@ -299,6 +300,32 @@ def test_a_run_from_a_bundled_model_takes_its_history_over(runs: Path, added: Pa
         model_run.check_chain([again], past_of(again, added).weights_hash)
     [new] = add_model._training([again], None, past, "")[1:]
     assert new.start == "run 1" and new.form == "fp32"
+
+
+def test_a_bundled_teacher_hands_its_credits_on(runs: Path, added: Path) -> None:
+    first = model_run.open_run(runs / "fp32")
+    follows = dataclasses.replace(first.request, teacher="little")
+    credits = model_run.teacher_credits(dataclasses.replace(first, request=follows), added / "zoo")
+    assert credits[0].startswith("little: EdgeSR's own")
+    assert credits[1:] == card_of(added).credits and "SPAN" in credits[1]
+
+
+def test_a_teacher_is_kept_in_half_precision(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(runs, tmp_path, "--half")
+    card, box = card_of(tmp_path), tmp_path / "zoo"
+    assert {p.name for p in box.iterdir()} == {"little.safetensors", "little.json"}
+    trained = checkpoint.load(runs / "fp32" / "student.safetensors").weights
+    kept = checkpoint.load(box / "little.safetensors").weights
+    for name, weight in trained.items():
+        assert np.array_equal(kept[name], weight.astype(np.float16).astype(np.float32)), name
+    rounded = to_onnx(checkpoint.load(box / "little.safetensors").graph, kept)
+    (tmp_path / "rounded.onnx").write_bytes(rounded)
+    measured = y_psnr_of(tmp_path / "rounded.onnx", runs / "eval" / "Little")
+    assert card.quality["Little"].psnr_y == pytest.approx(measured, abs=0.002)
+    said = refused(capsys, runs, tmp_path, "-y", "--half", "--int8", runs / "int8")
+    assert "leave out --int8" in said
 
 
 def test_large_files_and_taken_names_are_refused(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from edgesr import config, resources
 from edgesr.cli.main import app
 from edgesr.errors import BadConfig, WriteFailed
-from edgesr.models import cards
+from edgesr.models import cards, find
 from edgesr.runtime.ort import OrtRuntime
 from edgesr.training.recipe import Recipe
 from tools import add_model, fail_sheets, model_docs, model_run
@@ -143,7 +143,7 @@ def test_shipped_cards_are_whole(name: str) -> None:
 def test_shipped_sheets_are_the_models(name: str) -> None:
     path = model_docs.PAGE.parent / "models" / f"{name}-fails.png"
     assert path.stat().st_size < 300_000
-    runtime = OrtRuntime(resources.zoo() / f"{name}.fp32.onnx", threads=1)
+    runtime = OrtRuntime(find.onnx_of(name), threads=1)
     shown = [fail_sheets.show(case, runtime) for case in fail_sheets.CASES]
     for one, stated in zip(shown, cards.read(name).fails, strict=True):
         # Fonts and JPEG decoders differ a little between versions.

@@ -23,9 +23,12 @@ def test_the_recorded_run_used_the_bundled_models() -> None:
     models = {m["name"]: m for m in json.loads(RECORD.read_text())["models"]}
     for path in resources.zoo().glob("*.json"):
         card = json.loads(path.read_text(encoding="utf-8"))
+        if "fp32.onnx" not in card["sha256"]:
+            continue  # float16 weights alone: a teacher, whose ONNX file is made when asked for
         assert models[path.stem]["onnx_sha256"] == card["sha256"]["fp32.onnx"]
-        int8 = models[f"{path.stem}:int8"]["onnx_sha256"]
-        assert int8 == card["sha256"]["int8.ort.onnx"]
+        if "int8.ort.onnx" in card["sha256"]:
+            int8 = models[f"{path.stem}:int8"]["onnx_sha256"]
+            assert int8 == card["sha256"]["int8.ort.onnx"]
 
 
 def test_the_quality_in_the_text_is_the_cards() -> None:

@@ -19,6 +19,7 @@ from edgesr.graph import counts
 from edgesr.graph.onnx import to_onnx
 from edgesr.graph.onnx_int8 import to_onnx_int8
 from edgesr.graph.reach import halo
+from edgesr.models.find import onnx_of
 from edgesr.models.table import DEFAULT
 from edgesr.runtime.ort import OrtRuntime
 from edgesr.tiling import upscale_tiles
@@ -27,6 +28,10 @@ BOX = resources.zoo()
 NAMES = sorted(p.stem for p in BOX.glob("*.json"))
 INT8 = [name for name in NAMES if (BOX / f"{name}.int8.ort.onnx").is_file()]
 SETS = ("Set5", "Set14", "B100")
+# Teachers are float16 weights alone, and too slow to go through all three sets in every test run.
+WHOLE = [name for name in NAMES if (BOX / f"{name}.fp32.onnx").is_file()]
+HALF = [name for name in NAMES if name not in WHOLE]
+MEASURED = [(n, s) for n in WHOLE for s in SETS] + [(n, s) for n in HALF for s in SETS[:2]]
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,11 @@ def test_the_default_model_is_in_the_box_and_each_has_a_promise() -> None:
 def test_card_weights_and_onnx_agree(name: str) -> None:
     card = json.loads((BOX / f"{name}.json").read_text(encoding="utf-8"))
     trained = checkpoint.load(BOX / f"{name}.safetensors")
-    onnx_file = BOX / f"{name}.fp32.onnx"
-    assert to_onnx(trained.graph, trained.weights) == onnx_file.read_bytes()
+    made = to_onnx(trained.graph, trained.weights)
+    if name in WHOLE:
+        assert made == (BOX / f"{name}.fp32.onnx").read_bytes()
+    else:
+        assert onnx_of(name) == made
     assert card["params"] == counts.parameters(trained.graph)
     assert card["macs_320x180"] == counts.macs(trained.graph, 180, 320)
     assert card["halo"] == halo(trained.graph)
@@ -74,7 +82,7 @@ def test_card_weights_and_onnx_agree(name: str) -> None:
     for suffix, digest in card["sha256"].items():
         content = (BOX / f"{name}.{suffix}").read_bytes()
         assert hashlib.sha256(content).hexdigest() == digest
-        assert len(content) <= 1.5e6
+        assert len(content) <= (1.5e6 if name in WHOLE else 3.2e6)
 
 
 @pytest.mark.parametrize("name", INT8)
@@ -98,11 +106,10 @@ def test_int8_loses_little(name: str, dataset: str, eval_dir: Path) -> None:
     assert card["psnr_y"] - measured.psnr_y <= INT8_LOSS_DB
 
 
-@pytest.mark.parametrize("dataset", SETS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "dataset"), MEASURED)
 def test_quality_is_as_stated_and_as_promised(name: str, dataset: str, eval_dir: Path) -> None:
     card = json.loads((BOX / f"{name}.json").read_text(encoding="utf-8"))["quality"][dataset]
-    measured = evaluate(eval_dir / dataset, OrtRuntime(BOX / f"{name}.fp32.onnx", threads=1)).mean
+    measured = evaluate(eval_dir / dataset, OrtRuntime(onnx_of(name), threads=1)).mean
     assert measured.psnr_y == pytest.approx(card["psnr_y"], abs=0.005)
     assert measured.ssim_y == pytest.approx(card["ssim_y"], abs=0.0005)
     assert bicubic_psnr(eval_dir / dataset) == pytest.approx(card["bicubic_psnr_y"], abs=0.002)
@@ -115,7 +122,7 @@ def test_quality_is_as_stated_and_as_promised(name: str, dataset: str, eval_dir:
 def test_unseen_photographs_gain_what_is_promised(
     name: str, photograph: Callable[[str], NDArray[np.uint8]]
 ) -> None:
-    runtime = OrtRuntime(BOX / f"{name}.fp32.onnx", threads=1)
+    runtime = OrtRuntime(onnx_of(name), threads=1)
     gains = []
     for picture in UNSEEN:
         hr = photograph(picture)

@@ -7,6 +7,8 @@ started from it. Into `edgesr/models/zoo` go NAME.safetensors, NAME.fp32.onnx, N
 NAME.int8.safetensors (the int8 scales, for `edgesr export`) and the card NAME.json; into `docs`
 models.md and models/NAME-fails.png. All figures are measured now, through ONNX Runtime. All
 files appear together, or none does; an int8 file of an earlier NAME does not stay behind.
+With `--half` the box holds float16 weights alone, of what is too large for it otherwise: a teacher.
+Its figures are those of the rounded weights, and its ONNX file is written when it is asked for.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from tools.model_past import Past, past_of
 from tools.model_run import FinishedRun
 
 MOST_BYTES = 1_500_000  # of a bundled file: the wheel stays small
+MOST_BYTES_HALF = 3_200_000  # SRGAN's generator in float16
 STATED = (320, 180)  # width and height of the input at which MACs are stated
 SUFFIXES = ("safetensors", "fp32.onnx", "int8.ort.onnx", "int8.safetensors", "json")
 SOURCES = Path(__file__).parent / "training_sources.json"
@@ -88,16 +91,20 @@ def add(args: argparse.Namespace) -> Card:
     past = past_of(chain[0], args.box)
     model_run.check_chain(chain, past.weights_hash)
     int8 = model_run.open_run(args.int8) if args.int8 else None
+    if args.half and int8 is not None:
+        raise BadConfig("--half keeps float16 weights alone: leave out --int8")
     about_runs = {
         **_credited(chain + ([int8] if int8 else []), past, args),
         "training": _training(chain, int8, past, args.hardware),
         "limits": (*_limits(chain[-1], int8), *args.limit),
     }
+    if args.half:
+        chain[-1] = _rounded(chain[-1])
     onnx = _onnx(chain[-1], int8)
     quality = measure(onnx["fp32.onnx"], onnx.get("int8.ort.onnx"), args.eval, args.threads)
-    files = {**onnx, **_weights(quality, chain[-1], int8)}
-    _check_sizes(args.name, files)
-    runtime = OrtRuntime(files["fp32.onnx"], threads=args.threads)
+    files = {**({} if args.half else onnx), **_weights(quality, chain[-1], int8, args.half)}
+    _check_sizes(args.name, files, MOST_BYTES_HALF if args.half else MOST_BYTES)
+    runtime = OrtRuntime(onnx["fp32.onnx"], threads=args.threads)
     shown = [fail_sheets.show(case, runtime) for case in fail_sheets.CASES]
     card = Card(
         schema=cards.SCHEMA, name=args.name, about=args.about, purpose=args.purpose,
@@ -131,9 +138,10 @@ def _credited(runs: Sequence[FinishedRun], past: Past, args: argparse.Namespace)
         for source in model_run.trained_on(run, listed, args.data):
             known = found.get(source.source, source)
             found[source.source] = max(known, source, key=lambda s: s.tiles)
-    credits = [*past.credits, *(model_run.teacher_credit(run) for run in runs)]
-    teachers = dict.fromkeys(credits)
-    return {"trained_on": tuple(found.values()), "credits": tuple(t for t in teachers if t)}
+    credits = list(past.credits)
+    for run in runs:
+        credits += model_run.teacher_credits(run, args.box)
+    return {"trained_on": tuple(found.values()), "credits": tuple(dict.fromkeys(credits))}
 
 
 def _training(
@@ -158,29 +166,37 @@ def _onnx(run: FinishedRun, int8: FinishedRun | None) -> dict[str, bytes]:
 
 
 def _weights(
-    quality: Mapping[str, SetQuality], run: FinishedRun, int8: FinishedRun | None
+    quality: Mapping[str, SetQuality], run: FinishedRun, int8: FinishedRun | None, half: bool
 ) -> dict[str, bytes]:
     """The checkpoints by suffix, with the figures in them."""
     metrics = {"quality": {name: dataclasses.asdict(q) for name, q in quality.items()}}
-    files = {"safetensors": _packed(run.student, metrics)}
+    files = {"safetensors": _packed(run.student, metrics, half)}
     if int8 is not None:
         files["int8.safetensors"] = _packed(int8.student, metrics)
     return files
 
 
-def _packed(student: Checkpoint, metrics: dict[str, Any]) -> bytes:
+def _rounded(run: FinishedRun) -> FinishedRun:
+    """The same run with the student that float16 files give back."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.safetensors"
+        checkpoint.save(path, run.student, half=True)
+        return dataclasses.replace(run, student=checkpoint.load(path))
+
+
+def _packed(student: Checkpoint, metrics: dict[str, Any], half: bool = False) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "packed.safetensors"
-        checkpoint.save(path, dataclasses.replace(student, metrics=metrics))
+        checkpoint.save(path, dataclasses.replace(student, metrics=metrics), half=half)
         return path.read_bytes()
 
 
-def _check_sizes(name: str, files: Mapping[str, bytes]) -> None:
+def _check_sizes(name: str, files: Mapping[str, bytes], most: int) -> None:
     for suffix, content in files.items():
-        if len(content) > MOST_BYTES:
+        if len(content) > most:
             raise BadModel(
                 f"{name}.{suffix} would have {len(content) / 1e6:.2f} MB, and a bundled file has "
-                f"at most {MOST_BYTES / 1e6:g} MB; train a narrower student"
+                f"at most {most / 1e6:g} MB; train a narrower student, or give --half"
             )
 
 
@@ -308,6 +324,7 @@ def _parser() -> argparse.ArgumentParser:
     say("--threads", type=int, default=1, help="of ONNX Runtime while measuring")
     say("--box", type=Path, default=resources.zoo(), help="folder of bundled models")
     say("--docs", type=Path, default=Path(__file__).parents[1] / "docs", help="folder of models.md")
+    say("--half", action="store_true", help="keep float16 weights alone, no ONNX files")
     say("-y", "--yes", action="store_true", help="replace a model of that name")
     return parser
 

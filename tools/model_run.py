@@ -16,6 +16,7 @@ from edgesr import checkpoint, config, machine
 from edgesr.checkpoint import Checkpoint
 from edgesr.errors import BadConfig, BadModel
 from edgesr.graph.onnx_int8 import to_onnx_int8
+from edgesr.models import cards
 from edgesr.models.cards import Source, TrainingRun
 from edgesr.models.table import TEACHERS
 from edgesr.training import data
@@ -153,16 +154,21 @@ def trained_on(
     )
 
 
-def teacher_credit(run: FinishedRun) -> str:
-    """The credit of the distillation teacher; empty for a run without one.
+def teacher_credits(run: FinishedRun, box: Path) -> tuple[str, ...]:
+    """The credits of the distillation teacher; none for a run without one.
 
-    Raises `BadConfig` for a teacher that is not known by name: it has no line that credits it.
+    A teacher out of `box` hands on those of its own teachers. Raises `BadConfig` for a teacher that
+    is not known by name: it has no line that credits it.
     """
     if not run.request.teacher:
-        return ""
+        return ()
+    card = box / f"{run.request.teacher}.json"
+    if card.is_file() and card.parent == box:
+        credits = cards.loads(card.read_text(encoding="utf-8"), card.name).credits
+        return (f"{run.request.teacher}: EdgeSR's own, bundled; see its card", *credits)
     for teacher in TEACHERS:
         if teacher.name == run.request.teacher and teacher.credit:
-            return f"{teacher.name}: {teacher.credit}"
+            return (f"{teacher.name}: {teacher.credit}",)
     raise BadConfig(
         f"{run.folder}: its teacher '{Path(run.request.teacher).name}' has no credit; a bundled "
         "model follows a teacher of edgesr/models/table.py"
