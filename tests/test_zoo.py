@@ -47,7 +47,9 @@ PROMISED_DB = {
     "tiny": Promise((30.60, 27.50, 26.85), 0.6),
     "fast": Promise((31.20, 27.95, 27.10), 0.8),
     "balanced": Promise((31.55, 28.25, 27.30), 0.9),
-    "quality": Promise((31.90, 28.45, 27.45), 1.0),
+    "quality": Promise((31.60, 28.28, 27.35), 0.9),
+    "srresnet": Promise((31.55, 28.22, 27.31), 0.9),
+    "srgan": None,
     "gan": None,
 }
 INT8_LOSS_DB = 0.05
