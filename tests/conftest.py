@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 # with other jobs. Before torch is imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["compressing"]
+pytest_plugins = ["compressing", "bench_world"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 

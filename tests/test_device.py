@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from edgesr import device, resources
 from edgesr.cli.main import app
 from edgesr.errors import BadConfig, UnknownName
-from edgesr.power import ina3221
+from edgesr.power.rails import known_total
 
 WANTED = {
     "cpu", "jetson-agx-orin", "jetson-agx-orin-32gb", "jetson-agx-xavier", "jetson-nano",
@@ -95,7 +95,7 @@ def test_power_rails_add_up_to_what_the_meter_takes(name: str) -> None:
         assert set(power.total_rails) <= set(power.rails)
         assert len(set(power.rails)) == len(power.rails)
         if power.chip.startswith("INA3221"):
-            assert set(ina3221.known_total(power.rails)) == set(power.total_rails)
+            assert set(known_total(power.rails)) == set(power.total_rails)
 
 
 @pytest.mark.parametrize("name", device.names())

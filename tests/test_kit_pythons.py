@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgesr.bench.host.pack import pack
 from edgesr.remote import ssh
 from edgesr.runtime.ort import OrtRuntime
 from edgesr.tiling import upscale_tiles
@@ -144,3 +145,35 @@ def test_the_agent_of_a_deployment_runs_on_python_3_6(tmp_path: Path) -> None:
     found = ask("step", **step)
     assert (found["code"], found["out"], found["repeated"]) == (0, "built\n", True)
     assert not ask("step", once=True, **step)["repeated"]
+
+
+def test_the_benchmark_of_a_board_runs(python: Path, copy: Path, tmp_path: Path) -> None:
+    """The one file of `bench --host`, with a meter at 5 W."""
+    chip = tmp_path / "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+    chip.mkdir(parents=True)
+    for name, text in {"name": "ina3221", "in1_label": "VDD_IN", "in1_input": "5000",
+                       "curr1_input": "1000"}.items():  # fmt: skip
+        (chip / name).write_text(text)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    network = {"bundle": str(copy), "role": "student", "as": "student", "name": "tiny"}
+    request = {
+        "networks": [network], "size": [48, 64], "runtime": "auto", "threads": 1, "fps": None,
+        "duration_s": 0.5, "repetitions": 2, "warm_up_s": 0.1, "idle_s": 0.1, "whole_s": 0.1,
+        "power": True, "require_power": True,
+    }  # fmt: skip
+    (folder / "bench.pyz").write_bytes(pack())
+    (folder / "request.json").write_text(json.dumps(request))
+    (folder / "frames.bin").write_bytes(bytes(48 * 64 * 3))
+    done = subprocess.run(
+        [str(python), str(folder / "bench.pyz"), str(folder)], cwd="/",
+        env={"PATH": "/usr/bin:/bin", "EDGESR_SYSFS_ROOT": str(tmp_path / "sys")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert done.returncode == 0, (done.stderr, rows[-1])
+    assert rows[-1] == {"kind": "end"}
+    readings = [row["found"]["values"]["VDD_IN"] for row in rows if row["kind"] == "readings"]
+    assert {watts for some in readings for watts in some} == {5.0}
+    memory = next(row["found"] for row in rows if row["kind"] == "memory")
+    assert memory["peak_bytes"] > memory["before_bytes"] > 0

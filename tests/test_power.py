@@ -6,7 +6,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,11 @@ from edgesr.errors import BadConfig, Impossible
 from edgesr.power import rapl
 from edgesr.power.energy import energy, idle_problem, net_j
 from edgesr.power.find import find_meter
-from edgesr.power.ina3221 import Ina3221, known_total
-from edgesr.power.meter import Meter, NoMeter, Sample, Trace
+from edgesr.power.ina3221 import Ina3221
+from edgesr.power.meter import NoMeter, Sample, Trace
+from edgesr.power.rails import known_total
 from edgesr.power.sampler import Sampler, new_trace, sample
+from tests.boards import ORIN_NANO, Load, tree
 
 NANO = ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
 
@@ -61,27 +62,6 @@ def package(
     return folder
 
 
-class Bench:
-    """A clock that only sleeping moves, and a load: watts as a function of its time."""
-
-    def __init__(self, watts: Callable[[float], float], apply: Callable[[float], None]) -> None:
-        self.now, self._watts, self._apply = 0.0, watts, apply
-        apply(watts(0.0))
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self._apply(self._watts(self.now))
-
-    def run(self, meter: Meter, seconds: float, seed: int) -> Trace:
-        trace = new_trace(meter, self.clock)
-        sample(meter, trace, lambda: self.now > seconds, clock=self.clock, sleep=self.sleep,
-               rng=random.Random(seed))  # fmt: skip
-        return trace
-
-
 def test_orin_nano_total_is_the_module_input(tmp_path: Path) -> None:
     orin_nano(tmp_path)
     meter = find_meter(tmp_path)
@@ -117,7 +97,7 @@ def test_a_chip_that_only_class_hwmon_shows(tmp_path: Path) -> None:
 def test_profile_formula_wins_and_must_fit(tmp_path: Path) -> None:
     orin_nano(tmp_path)
     meter = find_meter(tmp_path, total=["VDD_CPU_GPU_CV", "VDD_SOC"])
-    assert isinstance(meter, Ina3221) and meter.total == ("VDD_CPU_GPU_CV", "VDD_SOC")
+    assert not isinstance(meter, NoMeter) and meter.total == ("VDD_CPU_GPU_CV", "VDD_SOC")
     with pytest.raises(BadConfig, match="this board has VDD_IN"):
         find_meter(tmp_path, total=["VIN"])
 
@@ -126,8 +106,8 @@ def test_unknown_rails_have_no_total(tmp_path: Path) -> None:
     chip(tmp_path, "7-0040", 2, [("12V_AUX", 12000, 100)])
     meter = find_meter(tmp_path)
     assert isinstance(meter, Ina3221) and meter.total == ()
-    load = Bench(lambda t: 1.0, lambda w: None)
-    got = energy(load.run(meter, 11.0, 0), (0.5, 10.5))
+    load = Load(lambda t: 1.0, lambda w: None)
+    got = energy(load.run(meter, 11.0, random.Random(0)), (0.5, 10.5))
     assert got.total_j is None and got.rails_j["12V_AUX"] == pytest.approx(12.0)
     assert got.problems == ("which of the rails 12V_AUX add up to the total is not known",)
 
@@ -187,19 +167,18 @@ def test_rapl_counter_wraps_around(tmp_path: Path) -> None:
 
 
 def test_rapl_known_joules_within_1_percent(tmp_path: Path) -> None:
-    folder, spent = package(tmp_path, 0, 0, top=40_000_000), [0.0, 0.0]
-
-    def apply(watts: float) -> None:  # counts energy exactly; wraps at 40 J
-        spent[0] += watts * (load.now - spent[1]) if spent[1] else 0.0
-        spent[1] = load.now
-        (folder / "energy_uj").write_text(str(int(spent[0] * 1e6) % 40_000_000))
-
+    """10 W; the counter starts at 30 J and wraps at 40 J."""
+    package(tmp_path, 0, 30_000_000, top=40_000_000)
     meter = find_meter(tmp_path)
     assert isinstance(meter, rapl.Rapl)
-    load = Bench.__new__(Bench)
-    load.now, load._watts, load._apply = 0.0, lambda t: 10.0, apply
-    got = energy(load.run(meter, 13.0, 1), (1.0, 12.0))
-    assert got.total_j == pytest.approx(110.0, rel=0.01) and got.problems == ()
+    with tree(tmp_path) as files:
+
+        def apply(joules: float) -> None:
+            files.put("class/powercap/intel-rapl:0/energy_uj", round(joules * 1e6) % 40_000_000)
+
+        load = Load(lambda t: 30.0 + 10.0 * t, apply)  # what the counter should show, not watts
+        got = energy(load.run(meter, 13.0, random.Random(1)), (1.0, 12.0))
+    assert got.total_j == pytest.approx(110.0, rel=1e-6) and got.problems == ()
 
 
 def test_rapl_for_root_only_names_the_file_and_the_fix(
@@ -223,16 +202,12 @@ def pulses(t: float) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_known_joules_through_the_whole_chain(tmp_path: Path, seed: int) -> None:
-    folder = orin_nano(tmp_path)
-    meter = find_meter(tmp_path)
-    assert isinstance(meter, Ina3221)
-
-    def apply(watts: float) -> None:
-        (folder / "in1_input").write_text("5000")
-        (folder / "curr1_input").write_text(f"{watts * 200:.0f}")
-
-    trace = Bench(pulses, apply).run(meter, 22.0, seed)
-    got = energy(trace, (1.0, 21.0))
+    with tree(tmp_path) as files:
+        ORIN_NANO.build(files)
+        meter = find_meter(tmp_path)
+        assert isinstance(meter, Ina3221)
+        load = Load(pulses, lambda watts: ORIN_NANO.apply(files, watts))
+        got = energy(load.run(meter, 22.0, random.Random(seed)), (1.0, 21.0))
     assert got.total_j == pytest.approx(20 * 5.4, rel=0.01)
     assert got.mean_w == pytest.approx(5.4, rel=0.01)
     assert got.coverage > 0.99 and got.problems == () and 990 <= got.samples <= 1010
@@ -251,8 +226,8 @@ def test_square_wave_locked_to_the_poll_rate(tmp_path: Path) -> None:
     meter.read = lambda: dict(values)  # type: ignore[method-assign]
     errors = []
     for seed in range(8):
-        load = Bench(wave, lambda w: values.update(dict.fromkeys(NANO, w)))
-        got = energy(load.run(meter, 62.0, seed), (1.0, 61.0))
+        load = Load(wave, lambda w: values.update(dict.fromkeys(NANO, w)))
+        got = energy(load.run(meter, 62.0, random.Random(seed)), (1.0, 61.0))
         errors.append(abs((got.total_j or 0.0) / 360 - 1))
     fixed = Trace("fixed", "W", NANO, ("VDD_IN",), "", 0.020)
     instants = [k * 0.02 + 0.001 for k in range(3100)]
@@ -342,7 +317,7 @@ def test_sampler_thread_on_a_real_clock(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while len(trace.samples) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert len(trace.samples) >= 5
+    assert len(trace.samples) >= 5 and trace.conditions_after == trace.conditions
     stamps = [s.time_s for s in trace.samples]
     assert stamps == sorted(stamps) and all(math.isfinite(t) for t in stamps)
     assert all(s.before_s <= s.after_s for s in trace.samples)

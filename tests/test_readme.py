@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from edgesr import report, resources
+from tools import readme_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,6 +18,25 @@ def test_the_table_is_the_record_recomputed() -> None:
     markdown = report.to_markdown(report.read(RECORD))
     table = markdown[markdown.index("| model |") :].partition("\n\n")[0]
     assert table.count("\n") >= 6 and table in README
+
+
+def test_every_table_between_marks_is_what_its_record_gives(capsys) -> None:
+    assert readme_tables.main(["--check"]) == 0, capsys.readouterr().out
+    assert f"<!-- bench:begin {RECORD.name} -->" in README
+
+
+def test_a_table_that_was_edited_is_found_and_mended(tmp_path: Path, capsys) -> None:
+    page = tmp_path / "page.md"
+    wrong = README.replace("| bicubic | –", "| bicubic | 9", 1)
+    page.write_text(wrong, encoding="utf-8")
+    assert wrong != README and readme_tables.main(["--check", str(page)]) == 1
+    assert "not what the records give" in capsys.readouterr().out
+    assert page.read_text(encoding="utf-8") == wrong
+    assert readme_tables.main([str(page)]) == 0 and page.read_text(encoding="utf-8") == README
+    page.write_text("<!-- bench:begin absent.json -->\n<!-- bench:end -->\n", encoding="utf-8")
+    assert readme_tables.main([str(page)]) == 1 and "absent.json" in capsys.readouterr().err
+    page.write_text("<!-- bench:end -->\n", encoding="utf-8")
+    assert readme_tables.main([str(page)]) == 1
 
 
 def test_the_recorded_run_used_the_bundled_models() -> None:

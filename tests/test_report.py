@@ -6,20 +6,16 @@ import copy
 import io
 import itertools
 import json
-import re
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bench_records import quality, record, with_power
 from rich.console import Console
 
 from edgesr.errors import BadConfig
-from edgesr.power.meter import Sample, Trace
 from edgesr.report import (
-    SCHEMA,
     complete,
     dumps,
     markdown_table,
@@ -32,75 +28,6 @@ from edgesr.report import (
 from edgesr.report.figures import bootstrap, figure, percentile
 from edgesr.report.rows import amount, digits
 from edgesr.report.svg import axis
-
-REPETITIONS = 5
-
-
-def model(name: str, role: str, calls: list[list[tuple[float, float]]]) -> dict[str, Any]:
-    """A model of the record; `calls` is (start in s, wall ms) by repetition."""
-    rows = [(r, *call) for r, group in enumerate(calls) for call in group]
-    samples = {
-        "repetition": [r for r, _, _ in rows],
-        "frame": [0] * len(rows),
-        "start_s": [s for _, s, _ in rows],
-        "wall_ms": [ms for _, _, ms in rows],
-        "cpu_ms": [2 * ms for _, _, ms in rows],
-    }
-    return {
-        "name": name, "role": role, "runtime": "fake", "scale": 4, "untrained": False,
-        "onnx_sha256": "0" * 64,
-        "raw": {
-            "counts": {"parameters": 1_545_238, "macs": 146_000_000_000},
-            "warm_up": {"calls": 10, "seconds": 1.0, "cov": 0.01, "stable": True},
-            "samples": samples,
-            "memory": {"before_bytes": 50_000_000, "loaded_bytes": 60_000_000,
-                       "peak_bytes": 90_000_000, "runs": 2},
-            "quality": {"missing": "no folder"},
-        },
-    }  # fmt: skip
-
-
-def record() -> dict[str, Any]:
-    """A teacher of 1000 ms and a student of 100 ms a call, five turns of two seconds each."""
-    teacher = [[(10 + 4 * r, 1000.0), (11 + 4 * r, 1000.0)] for r in range(REPETITIONS)]
-    student = [[(12 + 4 * r + k / 10, 100.0) for k in range(20)] for r in range(REPETITIONS)]
-    conditions = {
-        "cpu": "Test <CPU> | one",
-        "cores": 2,
-        "cores_usable": 2,
-        "load_average_1min": 0.1,
-    }
-    return {
-        "schema": SCHEMA,
-        "created_utc": "2026-01-02 03:04:05 UTC",
-        "settings": {"width": 320, "height": 180, "batch": 1, "duration_s": 20.0,
-                     "repetitions": REPETITIONS, "order": "ABBA", "threads": 2},
-        "conditions": {"before": conditions, "after": dict(conditions)},
-        "inputs": {"source": "photographs", "pictures": ["coffee"]},
-        "models": [model("big", "teacher", teacher), model("small", "student", student)],
-        "baseline": None,
-        "power": {"missing": {"reason": "no power sensor here", "fix": "run it on the board"}},
-    }  # fmt: skip
-
-
-def with_power(idle_after: float = 4.0, total: tuple[str, ...] = ("IN",)) -> dict[str, Any]:
-    """Idle 4 W in 0–10 s and 30–40 s; 10 W while the teacher runs, 6 W while the student does."""
-    made = record()
-    trace = Trace("fake", "W", ("IN", "PART"), total, "module", 0.02)
-    for k in range(2000):
-        t = 0.01 + k * 0.02
-        watts = 10.0 if (t - 10) % 4 < 2 else 6.0
-        watts = 4.0 if t < 10 else idle_after if t > 30 else watts
-        trace.samples.append(Sample(t, t, {"IN": watts, "PART": 1.0}))
-    made["power"] = {"trace": trace.to_json(), "idle": [0.1, 4.9],
-                     "loaded_idle": [[5.0, 9.9], [30.1, 39.9]]}  # fmt: skip
-    return made
-
-
-def quality(psnr: float | None) -> dict[str, Any]:
-    pictures = [{"name": n, "psnr_y": p, "ssim_y": 0.8, "psnr_rgb": 25.0, "ssim_rgb": 0.7}
-                for n, p in (("a", psnr), ("b", 30.0))]  # fmt: skip
-    return {"folder": "Set5", "convention": "Y of RGB", "pictures": pictures}
 
 
 def test_percentiles_need_their_samples() -> None:
@@ -292,42 +219,6 @@ def test_checks_speak_up() -> None:
     assert "governor: schedutil → performance" in text
     assert "load average 1.90 on 2 cores" in text
     assert "small +20%" in text and "had not settled after the warm-up: big" in text
-
-
-class Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.outside: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "path", "polyline"}:
-            self.open.append(tag)
-        self.outside += [str(v) for k, v in attrs if k in {"src", "href", "xlink:href"}]
-        assert tag not in {"script", "link", "iframe", "img"}
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_html_is_whole_and_needs_nothing_else() -> None:
-    made = with_power()
-    for m, psnr in zip(made["models"], (28.0, 27.0), strict=True):
-        m["raw"]["quality"] = quality(psnr)
-    made["baseline"] = {"name": "bicubic", "quality": quality(26.0)}
-    made["models"][1]["name"] = "<small>"
-    page = to_html(complete(made))
-    parser = Page()
-    parser.feed(page)
-    assert parser.open == [] and parser.outside == [] and "http" not in page and "url(" not in page
-    charts = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
-    assert len(charts) == 3
-    assert "&lt;small&gt;" in page and "<small>" not in page
-    inside = [float(v) for v in re.findall(r"M([-\d.]+) [-\d.]+h0", page)]
-    assert all(0 <= v <= 720 for v in inside) and len(inside) == 110 + 2 + 2000
 
 
 def test_axes_have_round_ticks_inside() -> None:

@@ -3,8 +3,10 @@
     python -m edgesr.bench.memory MODEL.onnx 320x180 THREADS RUNTIME
 
 prints JSON: `before_bytes` (resident before loading), `loaded_bytes` (resident after it) and
-`peak_bytes` (VmHWM, the high water, after `runs` calls). 0 threads leave the number to the
-runtime. One process cannot tell two networks apart: what the first one freed, the second reuses.
+`peak_bytes` (VmHWM, the high water, after `runs` calls), what was seen beside it while it loaded
+and ran (edgesr.bench.memory_watch), and `runtime`, what the runtime says of its own memory. 0
+threads leave the number to the runtime. One process cannot tell two networks apart: what the
+first one freed, the second reuses.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgesr.bench.memory_watch import MemoryWatch, runtime_memory
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")  # "5" sets the high water back to the present size
-_RUNS = 2
+_RUNS, _LEAST_S = 2, 0.3  # at least so many calls, and so long that some looks fall into them
 
 
 def measure(
@@ -28,7 +33,7 @@ def measure(
 ) -> dict[str, Any]:
     """Run the above for one ONNX file; bytes by name, or `{"missing": why}`.
 
-    Memory of the process: what a GPU's own memory holds is not in it.
+    Sizes of the process; what a GPU's own memory holds is in `runtime` and `gpu_process_bytes`.
     """
     if not _STATUS.is_file():
         return {"missing": "this system has no /proc/self/status to read it from"}
@@ -57,21 +62,32 @@ def _here(field: str) -> int:
 
 def _measure_here(
     model: Path, width: int, height: int, threads: int | None, name: str
-) -> dict[str, int]:
+) -> dict[str, Any]:
     import onnxruntime  # noqa: F401  its own size belongs to "before"
 
     from edgesr.runtime.open import open_runtime
 
     batch = np.full((1, 3, height, width), 0.5, np.float32)
+    watch = MemoryWatch()
     with suppress(OSError):  # without it the high water may be that of the imports
         _CLEAR.write_text("5")
     before = _here("VmRSS")
-    runtime = open_runtime(model, name, threads=threads)
-    loaded = _here("VmRSS")
-    for _ in range(_RUNS):
-        runtime.run(batch)
-    peak = _here("VmHWM")
-    return {"before_bytes": before, "loaded_bytes": loaded, "peak_bytes": peak, "runs": _RUNS}
+    with watch as seen:
+        runtime = open_runtime(model, name, threads=threads)
+        loaded, runs, begin = _here("VmRSS"), 0, time.perf_counter()
+        while runs < _RUNS or time.perf_counter() - begin < _LEAST_S:
+            runtime.run(batch)
+            runs += 1
+        peak = _here("VmHWM")
+    return {
+        "before_bytes": before,
+        "loaded_bytes": loaded,
+        "peak_bytes": peak,
+        "runs": runs,
+        **seen.found,
+        "looks": seen.looks,
+        **runtime_memory(runtime.name, runtime.memory()),
+    }
 
 
 def _main(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,16 +11,25 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edgesr.bench import memory, subjects
+from edgesr.bench.album import Album
 from edgesr.bench.conditions import conditions
 from edgesr.bench.config import BenchConfig
 from edgesr.bench.frames import Frames, load_frames
-from edgesr.bench.subjects import UNTRAINED, Subject
-from edgesr.bench.timing import Clock, Lane, WarmUp, run_turn, turns, warm_up
-from edgesr.errors import BadModel, Impossible, MissingExtra
-from edgesr.image import load_folder
+from edgesr.bench.interleave import Plan, interleave
+from edgesr.bench.lock import locked_clocks
+from edgesr.bench.overhead import overhead_us
+from edgesr.bench.quality import Quality, Score
+from edgesr.bench.subjects import Subject
+from edgesr.bench.throughput import BATCHES, STREAMS, Limits, Network, throughputs
+from edgesr.bench.timing import Clock, Clocks, Lane, WarmUp, warm_up
+from edgesr.bench.trial import trial
+from edgesr.bench.watch import Watch, Watcher
+from edgesr.bench.whole import Upscale, whole_times
+from edgesr.errors import BadModel, EdgeSRError, Impossible, MissingExtra
+from edgesr.machine import memory_bytes
 from edgesr.power.energy import Window
 from edgesr.power.find import find_meter
 from edgesr.power.meter import Meter, NoMeter, Trace
@@ -31,24 +41,12 @@ from edgesr.runtime.base import Runtime
 WARM_UP_SHARE = 0.15  # of the duration, for each network
 IDLE_SHARE = 0.25  # of the duration, for each idle window
 MAX_IDLE_S = 30.0
+WHOLE_SHARE = 0.1  # of the duration, for whole calls, and again for those from file to file
+THROUGHPUT_SHARE = 0.5  # of the duration, for all windows of batches and streams
 
 
-class Score(Protocol):
-    """Scores a network (None: bicubic resizing) on a folder of originals.
-
-    Gives `{"convention": …, "pictures": [{"name", "psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"}]}`,
-    an infinite PSNR as None. `on_progress` takes (done, total).
-    """
-
-    def __call__(
-        self,
-        folder: Path,
-        runtime: Runtime | None,
-        scale: int,
-        on_progress: Callable[[int, int], None],
-    ) -> dict[str, Any]:
-        """The scores, picture by picture."""
-        ...
+def _available_bytes() -> int | None:
+    return memory_bytes(Path("/"), "MemAvailable")
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,18 @@ class Tools:
     meter: Callable[[], Meter | NoMeter] = find_meter
     sampler: Callable[[Meter], AbstractContextManager[Trace]] = Sampler
     conditions: Callable[[], dict[str, Any]] = conditions
+    watcher: Callable[[Clock], AbstractContextManager[Watch]] = Watcher
+    lock: Callable[[], AbstractContextManager[list[dict[str, str]]]] = locked_clocks
     clock: Clock = time.perf_counter
     cpu_clock: Clock = time.process_time
     sleep: Callable[[float], None] = time.sleep
+    upscale: Upscale | None = None  # None: only the network's call is timed
+    available: Callable[[], int | None] = _available_bytes
+
+    @property
+    def clocks(self) -> Clocks:
+        """All three together."""
+        return Clocks(self.clock, self.cpu_clock, self.sleep)
 
 
 def bench(config: BenchConfig, *, score: Score | None = None, tools: Tools | None = None) -> Report:
@@ -78,8 +85,11 @@ def bench(config: BenchConfig, *, score: Score | None = None, tools: Tools | Non
         run = _Run(config, score, tools, meter, stack)
         if config.require_power and isinstance(run.meter, NoMeter):
             raise Impossible(f"{run.meter.reason}; {run.meter.fix}")
-        run.prepare(Path(scratch))
-        record = run.record()
+        with tools.lock() if config.lock_clocks else nullcontext() as locked:
+            run.prepare(Path(scratch))
+            record = run.record()
+        if locked is not None:
+            record["conditions"]["locked"] = locked
     # Through the text and back: what is reported is what a replay would read.
     return complete(json.loads(dumps(record)))
 
@@ -92,15 +102,16 @@ class _Run:
     meter: Meter | NoMeter | None
     stack: ExitStack
     subjects: list[Subject] = field(default_factory=list)
+    runtimes: list[Runtime] = field(default_factory=list)
     lanes: list[Lane] = field(default_factory=list)
     origin_s: float = 0.0
     no_teacher: str = ""  # why there is none
+    failed: list[dict[str, str]] = field(default_factory=list)  # name and reason
 
     def prepare(self, scratch: Path) -> None:
         """Find the networks and their inputs; nothing is measured yet."""
         c = self.config
-        if c.quality is not None:
-            load_folder(c.quality / "HR" if (c.quality / "HR").is_dir() else c.quality)
+        Quality.check(c.quality)
         self.frames = self.tools.frames(c.width, c.height)
         with progress(len(c.models) + 1, "bench: reading models") as bar:
             for name, label in zip(c.names, subjects.labels(c.names), strict=True):
@@ -115,35 +126,66 @@ class _Run:
                         raise
                     self.no_teacher = str(e)
                     continue
+                except EdgeSRError as e:
+                    if role == "teacher" or not c.tolerant:
+                        raise
+                    self.failed.append({"name": label, "reason": str(e)})
+                    continue
                 self.subjects.append(replace(found, name=label))
+
+        if c.tolerant:
+            self._drop_what_fails()
+
+    def _drop_what_fails(self) -> None:
+        """Students that cannot be run are listed, and the run goes on without them."""
+        batch = self.frames.batches()[0]
+        with progress(len(self.subjects), "bench: trying each model") as bar:
+            for subject in list(self.subjects):
+                bar.note(subject.name)
+                reason = "" if subject.role == "teacher" else trial(subject, batch)
+                if reason:
+                    self.subjects.remove(subject)
+                    self.failed.append({"name": subject.name, "reason": reason})
+                bar.advance()
+        if not any(s.role == "student" for s in self.subjects):
+            why = "; ".join(f"{f['name']}: {f['reason']}" for f in self.failed)
+            raise BadModel(f"none of the models could be run: {why}")
 
     def record(self) -> dict[str, Any]:
         """Measure everything; the record without its derived figures."""
-        before = self.tools.conditions()
+        c, before = self.config, self.tools.conditions()
         memories = self._memories()
         self.origin_s = self.tools.clock()
         sampling: AbstractContextManager[Trace | None] = nullcontext()
         if self.meter is not None and not isinstance(self.meter, NoMeter):
             sampling = self.tools.sampler(self.meter)
-        with sampling as trace:
+        with self.tools.watcher(self.tools.clock) as watch, sampling as trace:
             idle = self._rest("at rest")
             self._open()
-            baseline = self._baseline()
+            album = Album.of(len(self.subjects))
+            quality = Quality(c.quality, self.score, self.frames, c.tolerant, album)
+            baseline = quality.baseline(self.runtimes[0].scale)
             warm = self._warm_up()
             loaded = [self._rest("at rest, models loaded")]
-            self._time()
+            self._time(warm)
             loaded.append(self._rest("at rest, models loaded"))
+        more = self._more_times(warm, memories)
         after = self.tools.conditions()
-        rows = zip(self.subjects, self.lanes, warm, memories, self._qualities(), strict=True)
+        scores = quality.networks(self.subjects, self.runtimes)
+        baseline = quality.baseline_again(baseline, scores, self.runtimes[0].scale)
+        each = zip(self.subjects, warm, memories, scores, strict=True)
         return {
             "schema": SCHEMA,
             "created_utc": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "settings": self._settings(),
             **({"no_teacher": self.no_teacher} if self.no_teacher else {}),
             "conditions": {"before": before, "after": after},
+            "watch": watch.to_json(self.origin_s),
             "inputs": {"source": self.frames.source, "pictures": list(self.frames.names)},
-            "models": [self._model(*row) for row in rows],
+            "models": [self._model(k, *row, more[k]) for k, row in enumerate(each)],
+            **({"failed": self.failed} if c.tolerant else {}),
             "baseline": baseline,
+            "crops": quality.crops(),
             "power": self._power(trace, idle, loaded),
         }
 
@@ -164,7 +206,8 @@ class _Run:
             if shapes and (c.height, c.width) not in shapes:
                 known = ", ".join(f"{w}x{h}" for h, w in shapes)
                 raise BadModel(f"'{subject.name}' runs at {known} only; say --size {known}")
-            self.lanes.append(Lane(subject.name, runtime, batches))
+            self.runtimes.append(runtime)
+            self.lanes.append(Lane(subject.name, runtime.run, batches))
 
     def _warm_up(self) -> list[WarmUp]:
         limit_s, found = WARM_UP_SHARE * self.config.duration_s, []
@@ -175,19 +218,43 @@ class _Run:
                 bar.advance()
         return found
 
-    def _time(self) -> None:
-        c = self.config
-        order = turns(self.lanes, c.repetitions)
-        share_s = c.duration_s / len(order)
+    def _time(self, warm: list[WarmUp]) -> None:
         # Turns that all end a little early would leave every energy a little short of its
         # least time.
         fill = self.meter is not None and not isinstance(self.meter, NoMeter)
-        with progress(len(order), "bench: timing") as bar:
-            for repetition, lane in order:
-                bar.note(lane.name)
-                clocks = {"clock": self.tools.clock, "cpu_clock": self.tools.cpu_clock}
-                run_turn(lane, repetition, share_s, fill=fill, **clocks)
-                bar.advance()
+        plan = replace(self._plan(warm, 1.0), fps=self.config.fps, fill=fill)
+        interleave(self.lanes, plan, self.tools.clocks, "bench: timing")
+
+    def _plan(self, warm: list[WarmUp], share: float) -> Plan:
+        """Turns for `share` of the duration, the slowest network in the middle."""
+        c, typical = self.config, [w.seconds / w.calls for w in warm]
+        centre = typical.index(max(typical))
+        return Plan(share * c.duration_s, c.repetitions, centre)
+
+    def _more_times(
+        self, warm: list[WarmUp], memories: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """For each network what `raw` holds beside `samples`: whole, file, throughput."""
+        more: list[dict[str, Any]] = [{} for _ in self.subjects]
+        if self.tools.upscale is not None:
+            named = [(s.name, r) for s, r in zip(self.subjects, self.runtimes, strict=True)]
+            plan, clocks = self._plan(warm, WHOLE_SHARE), self.tools.clocks
+            more = whole_times(named, self.frames, self.tools.upscale, plan, clocks, self.origin_s)
+        if self.config.throughput:
+            for times, windows in zip(more, self._throughput(memories), strict=True):
+                times["throughput"] = windows
+        return more
+
+    def _throughput(self, memories: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        rows = zip(self.subjects, self.runtimes, self.lanes, memories, strict=True)
+        networks = [
+            Network(s.name, r, s.open, x.inputs[0], statistics.median(x.samples.wall_ms) / 1e3, m)
+            for s, r, x, m in rows
+        ]
+        seconds = THROUGHPUT_SHARE * self.config.duration_s
+        window_s = seconds / (len(BATCHES) * len(STREAMS) * len(networks))
+        limits = Limits(window_s, seconds, self.tools.available)
+        return throughputs(networks, limits, self.tools.clock, self.origin_s)
 
     def _rest(self, what: str) -> Window:
         """An idle window for the meter; without one none is needed."""
@@ -201,39 +268,9 @@ class _Run:
                 bar.advance()
         return start, self.tools.clock()
 
-    def _baseline(self) -> dict[str, Any] | None:
-        """Bicubic's quality. First of all, so that a damaged picture does not cost the run."""
-        folder = self.config.quality
-        if folder is None or self.score is None:
-            return None
-        return {"name": "bicubic", "quality": self._scored(folder, "bicubic", None)}
-
-    def _qualities(self) -> list[dict[str, Any]]:
-        folder = self.config.quality
-        if folder is None or self.score is None:
-            missing = {"missing": "no folder of pictures given; --quality DIR names one"}
-            return [{"missing": UNTRAINED} if s.untrained else missing for s in self.subjects]
-        found = [
-            {"missing": UNTRAINED} if s.untrained else self._scored(folder, s.name, lane.runtime)
-            for s, lane in zip(self.subjects, self.lanes, strict=True)
-        ]
-        return found
-
-    def _scored(self, folder: Path, name: str, runtime: Runtime | None) -> dict[str, Any]:
-        assert self.score is not None
-        scale = self.lanes[0].runtime.scale
-        with progress(100, f"bench: quality of {name}") as bar:
-            scores = self.score(
-                folder,
-                runtime,
-                scale,
-                lambda done, all_: bar.advance(100 * done // all_ - bar.done),
-            )
-        return {"folder": folder.name, **scores}
-
     def _settings(self) -> dict[str, Any]:
         c = self.config
-        threads = getattr(self.lanes[0].runtime, "threads", c.threads)
+        threads = getattr(self.runtimes[0], "threads", c.threads)
         return {
             "width": c.width,
             "height": c.height,
@@ -242,23 +279,28 @@ class _Run:
             "repetitions": c.repetitions,
             "order": "ABBA",
             "threads": threads,
+            **({} if c.fps is None else {"fps": c.fps}),
+            "overhead_us": round(overhead_us(self.tools.clocks), 3),
         }
 
     def _model(
         self,
+        number: int,
         subject: Subject,
-        lane: Lane,
         warm: WarmUp,
         peak: dict[str, Any],
         quality: dict[str, Any],
+        more_times: dict[str, Any],
     ) -> dict[str, Any]:
+        runtime = self.runtimes[number]
         return {
             "name": subject.name,
             "role": subject.role,
-            "runtime": lane.runtime.name,
-            "scale": lane.runtime.scale,
+            "runtime": runtime.name,
+            "scale": runtime.scale,
             "untrained": subject.untrained,
             "onnx_sha256": subject.sha256,
+            **({} if subject.file_bytes is None else {"file_bytes": subject.file_bytes}),
             "raw": {
                 "counts": subject.counts,
                 "warm_up": {
@@ -267,7 +309,8 @@ class _Run:
                     "cov": None if warm.cov is None else round(warm.cov, 5),
                     "stable": warm.stable,
                 },
-                "samples": lane.samples.to_json(self.origin_s),
+                "samples": self.lanes[number].samples.to_json(self.origin_s),
+                **more_times,
                 "memory": peak,
                 "quality": quality,
             },

@@ -19,7 +19,7 @@ class Subject:
     """One network before it is run; `role` is "teacher" or "student".
 
     `counts` are parameters and MACs at the size of the benchmark, or `{"missing": why}`.
-    `path` is its ONNX file, `open` makes a runtime of it.
+    `path` is its ONNX file, of `file_bytes` bytes; `open` makes a runtime of it.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Subject:
     counts: dict[str, Any]
     open: Callable[[], Runtime]
     untrained: bool = False
+    file_bytes: int | None = None
 
 
 def labels(names: Sequence[str]) -> list[str]:
@@ -68,6 +69,7 @@ def find(
         counts=counts,
         open=lambda: open_runtime(path, runtime, threads=threads),
         untrained=untrained,
+        file_bytes=path.stat().st_size,
     )
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgesr.cli import bench_output
+
 if TYPE_CHECKING:
+    from edgesr.bench.album import Scored
     from edgesr.report import Report
     from edgesr.runtime.base import Runtime
 
-_STDOUT = Path("-")
-_PLAIN_WIDTH = 110  # columns where stdout is no terminal
+_SIZE = "320x180"
 
 Models = Annotated[
     list[str] | None,
@@ -29,10 +31,39 @@ Power = Annotated[
 RequirePower = Annotated[
     bool, typer.Option("--require-power", help="Measure energy; fail without a meter.")
 ]
-Size = Annotated[str, typer.Option("--size", metavar="WxH", help="Input size in pixels.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        help="Input size in pixels.  [default: 320x180; with --host the bundle's tile]",
+    ),
+]
 Duration = Annotated[
-    float,
-    typer.Option("--duration", metavar="S", help="Seconds of timed calls, all models together."),
+    float | None,
+    typer.Option(
+        "--duration", metavar="S", help="Seconds of timed calls, all models together; default: 60."
+    ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Short for --duration 20.")]
+Publish = Annotated[
+    bool, typer.Option("--publish", help="Short for --duration 600 and --throughput.")
+]
+Fps = Annotated[
+    float | None,
+    typer.Option("--fps", metavar="N", help="Start calls N times a second; default: back to back."),
+]
+Throughput = Annotated[
+    bool | None,
+    typer.Option(
+        "--throughput/--no-throughput",
+        help="Frames/s at batch 1, 2, 4, 8 and in 1 and 2 streams too, half as long again.",
+        show_default=False,
+    ),
+]
+LockClocks = Annotated[
+    bool,
+    typer.Option("--lock-clocks", help="Hold CPU and GPU clocks at their highest meanwhile; root."),
 ]
 Quality = Annotated[
     Path | None,
@@ -46,6 +77,22 @@ HtmlFile = Annotated[
     Path | None, typer.Option("--html", metavar="F", help="Write it as one HTML page.")
 ]
 MdFile = Annotated[Path | None, typer.Option("--md", metavar="F", help="Write it as Markdown.")]
+CsvFile = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="F", help="Write every figure as CSV, one row for each model."),
+]
+CsvSamples = Annotated[
+    Path | None,
+    typer.Option("--csv-samples", metavar="F", help="Write every timed call as CSV."),
+]
+Listed = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        metavar="LIST",
+        help="`all`, or names with commas: a line for each, also for one that fails.",
+    ),
+]
 Replay = Annotated[
     Path | None,
     typer.Option("--replay", metavar="F", help="Measure nothing; show the report in this JSON."),
@@ -58,6 +105,22 @@ RuntimeName = Annotated[
     str,
     typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it."),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="USER@BOARD", help="Measure a bundle there, over ssh."),
+]
+BundleThere = Annotated[
+    str | None,
+    typer.Option("--bundle", metavar="DIR", help="With --host: its folder there."),
+]
+TeacherBundle = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-bundle",
+        metavar="DIR",
+        help="With --host: a second bundle there, whose student is the teacher.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
 
 
@@ -66,44 +129,106 @@ def bench(
     teacher: Teacher = None,
     power: Power = False,
     require_power: RequirePower = False,
-    size: Size = "320x180",
-    duration: Duration = 20.0,
+    size: Size = None,
+    duration: Duration = None,
+    quick: Quick = False,
+    publish: Publish = False,
+    fps: Fps = None,
+    throughput: Throughput = None,
+    lock_clocks: LockClocks = False,
     quality: Quality = None,
     json_file: JsonFile = None,
     html_file: HtmlFile = None,
     md_file: MdFile = None,
+    csv_file: CsvFile = None,
+    csv_samples: CsvSamples = None,
+    listed: Listed = None,
     replay: Replay = None,
     threads: Threads = None,
     runtime: RuntimeName = "auto",
+    host: Host = None,
+    bundle: BundleThere = None,
+    teacher_bundle: TeacherBundle = None,
     yes: Yes = False,
 ) -> None:
     """Student against teacher: time, memory, energy and quality, interleaved in one run."""
-    from edgesr.atomic import refuse_overwrite
-
-    if replay is not None and models:
+    if host is None and (bundle or teacher_bundle):
+        raise typer.BadParameter("--bundle and --teacher-bundle are folders on the --host")
+    if replay is not None and (models or listed is not None):
         raise typer.BadParameter("--replay measures nothing; name no models", param_hint="MODEL")
-    if [json_file, html_file, md_file].count(_STDOUT) > 1:
-        raise typer.BadParameter("only one of --json, --html and --md may print on stdout")
-    for path in (json_file, html_file, md_file):
-        if path is not None and path != _STDOUT:
-            refuse_overwrite(path, yes)
+    if models and listed is not None:
+        raise typer.BadParameter("name models as arguments or with --models, not both")
+    outputs = {
+        "json": json_file,
+        "html": html_file,
+        "md": md_file,
+        "csv": csv_file,
+        "csv-samples": csv_samples,
+    }
+    bench_output.check(outputs, yes)
     if replay is not None:
         from edgesr.report import read
 
         report = read(replay)
-    else:
-        report = _measure(
+    elif host is not None:
+        _no_meaning_there(
+            models=models or listed,
+            teacher=teacher,
+            quality=quality,
+            throughput=throughput,
+            lock_clocks=lock_clocks,
+        )
+        report = _measure_there(
+            (host, bundle, teacher_bundle),
             size,
             runtime,
-            models=tuple(models or ("balanced",)),
+            duration_s=_seconds(duration, quick=quick, publish=publish),
+            fps=fps,
+            power=power,
+            require_power=require_power,
+            threads=threads,
+        )
+    else:
+        report = _measure(
+            size or _SIZE,
+            runtime,
+            models=tuple(models or ("balanced",)) if listed is None else _listed(listed, teacher),
+            tolerant=listed is not None,
             teacher=teacher,
-            duration_s=duration,
+            duration_s=_seconds(duration, quick=quick, publish=publish),
+            fps=fps,
+            throughput=publish if throughput is None else throughput,
+            lock_clocks=lock_clocks,
             power=power,
             require_power=require_power,
             quality=quality,
             threads=threads,
         )
-    _write(report, json_file, html_file, md_file)
+    bench_output.put_out(report, outputs, replay)
+
+
+def _listed(names: str, teacher: str | None) -> tuple[str, ...]:
+    """The models of `--models`: `all` is every bundled one and its int8 form, less the teacher."""
+    if names != "all":
+        found = tuple(name.strip() for name in names.split(",") if name.strip())
+        if not found:
+            raise typer.BadParameter("--models: `all`, or names with commas between them")
+        return found
+    from edgesr.bench.config import DEFAULT_TEACHER
+    from edgesr.models.find import describe, int8_name
+
+    names_of_all = [name for m in describe() for name in (m.name, int8_name(m.name))]
+    return tuple(n for n in names_of_all if n not in (None, teacher or DEFAULT_TEACHER))
+
+
+def _seconds(duration: float | None, *, quick: bool, publish: bool) -> float:
+    from edgesr.bench.config import DEFAULT_S, PUBLISH_S, QUICK_S
+
+    if quick + publish + (duration is not None) > 1:
+        raise typer.BadParameter("--quick, --publish and --duration: only one of them")
+    if duration is not None:
+        return duration
+    return QUICK_S if quick else PUBLISH_S if publish else DEFAULT_S
 
 
 def _measure(size: str, runtime_name: str, **asked: Any) -> Report:
@@ -113,61 +238,81 @@ def _measure(size: str, runtime_name: str, **asked: Any) -> Report:
     from edgesr.bench.config import BenchConfig, parse_size
     from edgesr.bench.run import Tools
     from edgesr.bench.run import bench as run
+    from edgesr.bench.whole import Upscale
     from edgesr.errors import BadConfig
-    from edgesr.evaluate import evaluate
+    from edgesr.evaluate import evaluate, find_lpips
     from edgesr.models.find import check
     from edgesr.runtime.open import check_runtime
+    from edgesr.upscale import Options, upscale_array, upscale_file
+
+    def from_file(source: Path, runtime: Runtime, out: Path) -> object:
+        return upscale_file(source, runtime, Options(out=out, yes=True))
 
     def score(
         folder: Path,
         runtime: Runtime | None,
         scale: int,
+        *,
+        perceptual: bool,
         on_progress: Callable[[int, int], None],
+        on_picture: Callable[[Scored], None],
     ) -> dict[str, Any]:
-        return evaluate(folder, runtime, scale=scale, on_progress=on_progress).to_json()
+        lpips, missing = find_lpips() if perceptual else (None, "")
+        found = evaluate(
+            folder,
+            runtime,
+            scale=scale,
+            on_progress=on_progress,
+            on_picture=on_picture,
+            lpips=lpips,
+        )
+        return {**found.to_json(), **({"lpips_missing": missing} if missing else {})}
 
     try:
         width, height = parse_size(size)
         config = BenchConfig(width=width, height=height, **asked)
     except BadConfig as e:
         raise typer.BadParameter(str(e)) from e
-    for name in config.names:
+    # With --models a name that is none has its line in the table too.
+    for name in config.names[:1] if config.tolerant else config.names:
         check(name)
     check_runtime(runtime_name)
     tools = Tools(
         find=partial(subjects.find, runtime=runtime_name),
         memory=partial(memory.measure, runtime=runtime_name),
+        upscale=Upscale(upscale_array, from_file),
     )
     return run(config, score=score, tools=tools)
 
 
-def _write(report: Report, json_file: Path | None, html: Path | None, md: Path | None) -> None:
-    from edgesr.report import dumps, to_html, to_markdown, write
-
-    forms = ((json_file, dumps), (html, to_html), (md, to_markdown))
-    # Files first: a reader of stdout that goes away (`| head`) must not cost the run.
-    for path, form in forms:
-        if path is not None and path != _STDOUT:
-            write(path, form(report))
-            typer.echo(f"written: {path}", err=True)
-    piped = [form for path, form in forms if path == _STDOUT]
-    if piped:
-        typer.echo(piped[0](report), nl=False)
-    else:
-        _show(report)
+def _no_meaning_there(**given: Any) -> None:
+    """Refuse what a bundle on a board does not take."""
+    names = {"models": "MODEL", "teacher": "--teacher", "quality": "--quality",
+             "throughput": "--throughput", "lock_clocks": "--lock-clocks"}  # fmt: skip
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(
+                f"{names[name]} does not go with --host: the bundle there has the networks; "
+                "quality and throughput are measured here only, and clocks locked there by hand"
+            )
 
 
-def _show(report: Report) -> None:
-    from rich.console import Console
-    from rich.text import Text
+def _measure_there(
+    place: tuple[str, str | None, str | None], size: str | None, runtime: str, **asked: Any
+) -> Report:
+    from edgesr.bench.config import BenchConfig, parse_size
+    from edgesr.bench.host.client import Target, bench_on
+    from edgesr.errors import BadConfig
+    from edgesr.progress import progress
+    from edgesr.runtime.open import check_runtime
 
-    from edgesr.report import to_table
-    from edgesr.report.rows import notes
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PLAIN_WIDTH)
-    console.print(to_table(report))
-    console.print()
-    for note in notes(report):
-        console.print(Text(f"· {note}"))
+    try:
+        width, height = parse_size(size or _SIZE)
+        config = BenchConfig(width=width, height=height, **asked)
+    except BadConfig as e:
+        raise typer.BadParameter(str(e)) from e
+    check_runtime(runtime)
+    host, bundle, teacher_bundle = place
+    target = Target(host, bundle, teacher_bundle, runtime, own_size=size is None)
+    with progress(None, f"bench on {host}") as bar:
+        return bench_on(target, config, bar.note)

@@ -98,16 +98,23 @@ class Board:
         raise Unreachable(f"{self.host}: no connection within {_OPEN_S:.0f} s")
 
     def ask(
-        self, request: dict[str, Any], payload: Iterable[bytes] = (), say: Say | None = None
+        self,
+        request: dict[str, Any],
+        payload: Iterable[bytes] = (),
+        say: Say | None = None,
+        *,
+        agent: Path = AGENT,
+        hear: Callable[[bytes], None] | None = None,
     ) -> dict[str, Any]:
         """Run the agent there with `request`; its answer.
 
-        `payload` follows the request; `say` gets the lines of its stderr as they come. Raises
+        `payload` follows the request; `say` gets the lines of its stderr as they come, `hear`
+        those of its stdout that begin with a space. `agent` is the program to run. Raises
         `Cut` when the connection goes away, `Impossible` where there is no python3,
         `EdgeSRError` with the board's words for the rest.
         """
         self.connect()
-        source = AGENT.read_bytes()
+        source = agent.read_bytes()
         line = json.dumps(request).encode() + b"\n"
         command = f"python3 -c {shlex.quote(_BOOT)} {len(source)}"
         heard: list[str] = []
@@ -123,7 +130,7 @@ class Board:
             for thread in threads:
                 thread.start()
             try:
-                out = process.stdout.read()
+                out = process.stdout.read() if hear is None else _hear(process.stdout, hear)
             except BaseException:  # Ctrl-C: the step goes on there, and is found again
                 process.kill()
                 raise
@@ -193,6 +200,17 @@ def _feed(stdin: IO[bytes], first: list[bytes], payload: Iterable[bytes]) -> Non
                 stdin.write(block)
     except OSError:
         pass
+
+
+def _hear(stdout: IO[bytes], hear: Callable[[bytes], None]) -> bytes:
+    """Pass on what begins with a space, whole lines only; the rest."""
+    rest = b""
+    for line in stdout:
+        if line.startswith(b" ") and line.endswith(b"\n"):
+            hear(line)
+        else:
+            rest += line
+    return rest
 
 
 def _listen(stderr: IO[bytes], heard: list[str], say: Say | None) -> None:

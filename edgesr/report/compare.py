@@ -25,7 +25,7 @@ def comparisons(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _ratios(teacher: dict[str, Any], student: dict[str, Any]) -> dict[str, Figure]:
     a, b = teacher["figures"], student["figures"]
     return {
-        "speedup": _speedup(teacher, student),
+        "speedup": speedup(teacher["raw"]["samples"], student["raw"]["samples"]),
         "parameters_ratio": _ratio(a, b, "parameters", "counted"),
         "macs_ratio": _ratio(a, b, "macs", "counted"),
         "memory_ratio": _ratio(a, b, "memory_model_mb", "measured"),
@@ -34,12 +34,21 @@ def _ratios(teacher: dict[str, Any], student: dict[str, Any]) -> dict[str, Figur
     }
 
 
-def _speedup(teacher: dict[str, Any], student: dict[str, Any]) -> Figure:
-    """Median time of the teacher over that of the student, repetitions drawn in pairs."""
-    slow, fast = (repetitions(m["raw"]["samples"]) for m in (teacher, student))
+def speedup(teacher: dict[str, Any], student: dict[str, Any]) -> Figure:
+    """How many times faster the student is, from the samples of both; repetitions are drawn.
+
+    Where turns are mirrored each repetition gives one ratio, of the means of the turns'
+    medians, in which a linear drift cancels; the figure is the median of these. Records from
+    before that give the ratio of the medians of all calls.
+    """
+    slow, fast = repetitions(teacher), repetitions(student)
     count = min(len(slow), len(fast))
+    pairs = [(_by_turns(teacher), _by_turns(student))] if "turn" in teacher else []
+    ratios = [a / b for slower, faster in pairs for a, b in zip(slower, faster, strict=False)]
 
     def ratio(picks: list[int]) -> float:
+        if ratios:
+            return statistics.median(ratios[k] for k in picks)
         return _median(slow, picks) / _median(fast, picks)
 
     interval = bootstrap(count, ratio)
@@ -48,6 +57,16 @@ def _speedup(teacher: dict[str, Any], student: dict[str, Any]) -> Figure:
     if interval is not None and interval[0] <= 1 <= interval[1]:
         made["note"] = "the interval holds 1: no difference shown"
     return made
+
+
+def _by_turns(samples: dict[str, Any]) -> list[float]:
+    """For each repetition the mean of its turns' median ms."""
+    turns: dict[int, dict[int, list[float]]] = {}
+    rows = zip(samples["repetition"], samples["turn"], samples["wall_ms"], strict=True)
+    for repetition, turn, wall_ms in rows:
+        turns.setdefault(repetition, {}).setdefault(turn, []).append(wall_ms)
+    medians = ([statistics.median(t) for t in turns[r].values()] for r in sorted(turns))
+    return [statistics.fmean(of_repetition) for of_repetition in medians]
 
 
 def _median(groups: list[list[float]], picks: list[int]) -> float:

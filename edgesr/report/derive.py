@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from edgesr.power.energy import MIN_COVERAGE, Energy, Window, energy, idle_problem, net_j
+from edgesr.power.energy import MIN_COVERAGE, Energy, energy, idle_problem, net_j
 from edgesr.power.meter import Trace, formula
 from edgesr.report.figures import SAMPLES_FOR, Figure, bootstrap, figure, percentile
+from edgesr.report.memory import memory_figures
+from edgesr.report.times import (
+    pacing_figures,
+    repetition_windows,
+    throughput_figures,
+    whole_figures,
+)
 
-_MEMORY = {
-    "memory_model_mb": ("peak_bytes", "before_bytes", "high water of a fresh process that loaded "
-                        "and ran it, less what the process held before loading"),
-    "memory_loaded_mb": ("loaded_bytes", "before_bytes", "resident after loading, less before"),
-    "memory_process_mb": ("peak_bytes", None, "high water (VmHWM) of the whole process"),
-}  # fmt: skip
 _QUALITY = {
     "psnr_y_db": ("psnr_y", "dB"),
     "ssim_y": ("ssim_y", "1"),
     "psnr_rgb_db": ("psnr_rgb", "dB"),
     "ssim_rgb": ("ssim_rgb", "1"),
+    "lpips": ("lpips", "1"),
+}
+_LATER = {"lpips"}  # measures that older records do not have
+_EQUAL = "a picture came out equal to its original: its PSNR is infinite"
+_NOT_FINITE = {"lpips": "a picture has a side under 32 pixels, too small for LPIPS"}
+_ENERGY = {
+    "energy_j_per_frame": "J/frame",
+    "energy_net_j_per_frame": "J/frame",
+    "energy_j_per_mp": "J/output MP",
+    "energy_frames_per_j": "frame/J",
+    "energy_mp_per_j": "output MP/J",
+    "power_mean_w": "W",
 }
 
 
@@ -32,8 +46,12 @@ def model_figures(model: dict[str, Any], report: dict[str, Any]) -> dict[str, Fi
     megapixels = settings["width"] * settings["height"] * model["scale"] ** 2 / 1e6
     return {
         **_counted(raw["counts"]),
+        **_file(model),
         **_latency(raw["samples"], megapixels),
-        **_memory(raw["memory"]),
+        **pacing_figures(raw["samples"], settings.get("fps")),
+        **whole_figures(raw),
+        **throughput_figures(raw.get("throughput", ()), megapixels),
+        **memory_figures(raw["memory"]),
         **quality_figures(raw["quality"]),
         **_energy(model, report, megapixels),
     }
@@ -47,23 +65,19 @@ def repetitions(samples: dict[str, Any]) -> list[list[float]]:
     return [found[k] for k in sorted(found)]
 
 
-def windows(samples: dict[str, Any]) -> list[Window]:
-    """When each repetition ran: from the start of its first call to the end of its last."""
-    found: dict[int, Window] = {}
-    rows = zip(samples["repetition"], samples["start_s"], samples["wall_ms"], strict=True)
-    for repetition, start, wall_ms in rows:
-        end = start + wall_ms / 1000
-        first, last = found.get(repetition, (start, end))
-        found[repetition] = (min(first, start), max(last, end))
-    return [found[k] for k in sorted(found)]
-
-
 def _counted(counts: dict[str, Any]) -> dict[str, Figure]:
     note = counts.get("missing", "")
     return {
         "parameters": figure(counts.get("parameters"), "1", "counted", note=note),
         "macs": figure(counts.get("macs"), "MAC", "counted", note=note),
     }
+
+
+def _file(model: dict[str, Any]) -> dict[str, Figure]:
+    """Size of the file that was run; records from before it was kept have no such figure."""
+    if "file_bytes" not in model:
+        return {}
+    return {"file_mb": figure(model["file_bytes"] / 1e6, "MB", "counted")}
 
 
 def _latency(samples: dict[str, Any], megapixels: float) -> dict[str, Figure]:
@@ -88,28 +102,25 @@ def _latency(samples: dict[str, Any], megapixels: float) -> dict[str, Figure]:
     return figures
 
 
-def _memory(memory: dict[str, Any]) -> dict[str, Figure]:
-    figures = {}
-    for name, (what, less, note) in _MEMORY.items():
-        if "missing" in memory:
-            figures[name] = figure(None, "MB", "measured", note=memory["missing"])
-            continue
-        size = memory[what] - (memory[less] if less else 0)
-        figures[name] = figure(size / 1e6, "MB", "measured", samples=1, note=note)
-    return figures
-
-
 def quality_figures(quality: dict[str, Any]) -> dict[str, Figure]:
-    """Mean PSNR and SSIM over the pictures, or why there are none."""
+    """Mean PSNR, SSIM and LPIPS over the pictures, or why there are none.
+
+    A record from before LPIPS was measured has no figure of that name.
+    """
     figures = {}
+    pictures = quality.get("pictures", [])
     for name, (key, unit) in _QUALITY.items():
-        if "missing" in quality:
-            figures[name] = figure(None, unit, "measured", note=quality["missing"])
+        why = quality.get("missing") or quality.get(f"{key}_missing")
+        if why:
+            figures[name] = figure(None, unit, "measured", note=why)
             continue
-        values = [picture[key] for picture in quality["pictures"]]
-        if None in values:  # an infinite PSNR, which JSON cannot hold
-            note = "a picture came out equal to its original: its PSNR is infinite"
-            figures[name] = figure(None, unit, "measured", samples=len(values), note=note)
+        values = [picture[key] for picture in pictures if key in picture]
+        if key in _LATER and not values:
+            continue
+        if None in values:  # what JSON cannot hold, or a measure that a picture cannot have
+            figures[name] = figure(
+                None, unit, "measured", samples=len(values), note=_NOT_FINITE.get(key, _EQUAL)
+            )
             continue
         figures[name] = figure(statistics.fmean(values), unit, "measured", samples=len(values))
     return figures
@@ -139,28 +150,22 @@ def energy_summary(report: dict[str, Any]) -> dict[str, Any] | None:
     return summary
 
 
-def model_energy(model: dict[str, Any], power: dict[str, Any]) -> tuple[Energy, list[Energy]]:
+def model_energy(model: dict[str, Any], report: dict[str, Any]) -> tuple[Energy, list[Energy]]:
     """The energy of all of a model's repetitions together, and of each."""
-    trace = Trace.from_json(power["trace"])
-    spans = windows(model["raw"]["samples"])
-    return energy(trace, *spans), [energy(trace, span) for span in spans]
+    trace = Trace.from_json(report["power"]["trace"])
+    parts = repetition_windows(model["raw"]["samples"], report["settings"].get("fps"))
+    return energy(trace, *chain(*parts)), [energy(trace, *part) for part in parts]
 
 
 def _energy(model: dict[str, Any], report: dict[str, Any], megapixels: float) -> dict[str, Figure]:
-    names = {
-        "energy_j_per_frame": "J/frame",
-        "energy_net_j_per_frame": "J/frame",
-        "energy_j_per_mp": "J/output MP",
-        "power_mean_w": "W",
-    }
     power = report["power"]
     if "missing" in power:
         why = power["missing"]["reason"]
-        return {k: figure(None, unit, "measured", note=why) for k, unit in names.items()}
-    whole, parts = model_energy(model, power)
+        return {k: figure(None, unit, "measured", note=why) for k, unit in _ENERGY.items()}
+    whole, parts = model_energy(model, report)
     if whole.total_j is None or whole.problems:
         why = "; ".join(whole.problems)
-        return {k: figure(None, unit, "measured", note=why) for k, unit in names.items()}
+        return {k: figure(None, unit, "measured", note=why) for k, unit in _ENERGY.items()}
     calls = [len(r) for r in repetitions(model["raw"]["samples"])]
     joules = [part.total_j or 0.0 for part in parts]
     gross = whole.total_j / sum(calls)
@@ -170,12 +175,14 @@ def _energy(model: dict[str, Any], report: dict[str, Any], megapixels: float) ->
         "energy_j_per_frame": gross,
         "energy_net_j_per_frame": None if net is None else net / sum(calls),
         "energy_j_per_mp": gross / megapixels,
+        "energy_frames_per_j": 1 / gross if gross else None,
+        "energy_mp_per_j": megapixels / gross if gross else None,
         "power_mean_w": whole.mean_w,
     }
     note = "gross, with what the machine takes at rest"
     figures = {
         k: figure(values[k], unit, "measured", samples=whole.samples, note=note)
-        for k, unit in names.items()
+        for k, unit in _ENERGY.items()
     }
     figures["energy_net_j_per_frame"]["note"] = "gross less the loaded idle power over its time"
     if interval is not None:

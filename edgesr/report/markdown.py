@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgesr.report import rows
+from edgesr.report import memory, models_table, rows, time_rows
+from edgesr.report.verdict import verdict
 
 
 def markdown_table(
@@ -28,12 +29,17 @@ def to_markdown(report: dict[str, Any]) -> str:
     sections = [
         "# EdgeSR benchmark\n",
         headline(report) + "\n",
+        verdict(report)[1] + "\n",
         markdown_table(rows.HEADERS, rows.summary_rows(report)),
         "".join(f"- {note}\n" for note in rows.notes(report)),
+        *_models(report),
+        *_quality(report),
         "## Times in ms, throughput\n",
         markdown_table(rows.DETAIL_HEADERS, rows.detail_rows(report)),
         "A percentile stands only where enough calls support it (p50: 5, p90: 20, p95: 40, "
         "p99: 200).\n",
+        *_times(report),
+        *_memory(report),
         "## Checks\n",
         markdown_table(("check", "model", "result", "found"), rows.check_rows(report), words=True),
         "## Machine\n",
@@ -42,6 +48,41 @@ def to_markdown(report: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(sections)
+
+
+def _models(report: dict[str, Any]) -> Iterable[str]:
+    """The table of `--models`, with the reasons of those that failed."""
+    if models_table.is_asked_for(report):
+        yield "## Models\n"
+        yield markdown_table(models_table.HEADERS, models_table.table_rows(report))
+        if why := models_table.failure_notes(report):
+            yield "".join(f"- {note}\n" for note in why)
+
+
+def _quality(report: dict[str, Any]) -> Iterable[str]:
+    if body := rows.quality_rows(report):
+        yield "## Quality\n"
+        yield markdown_table(rows.QUALITY_HEADERS, body)
+
+
+def _times(report: dict[str, Any]) -> Iterable[str]:
+    """The sections on whole pictures and on throughput, as far as the record has them."""
+    if body := time_rows.time_rows(report):
+        yield f"## {time_rows.TIME_TITLE}\n"
+        yield markdown_table(time_rows.TIME_HEADERS, body)
+    if body := time_rows.throughput_rows(report):
+        yield f"## {time_rows.THROUGHPUT_TITLE}\n"
+        yield markdown_table(time_rows.THROUGHPUT_HEADERS, body)
+    if sentences := list(time_rows.time_notes(report)):
+        yield "".join(f"- {note}\n" for note in sentences)
+
+
+def _memory(report: dict[str, Any]) -> Iterable[str]:
+    """The section on memory; records from before it was watched have none."""
+    if body := memory.memory_rows(report):
+        yield "## Memory in MB\n"
+        yield markdown_table(memory.HEADERS, body)
+        yield "".join(f"- {note}\n" for note in memory.memory_notes(report))
 
 
 def headline(report: dict[str, Any]) -> str:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgesr import atomic
 from edgesr.errors import BadConfig
-from edgesr.report.checks import checks
+from edgesr.report.checks import checks, validity
 from edgesr.report.compare import comparisons
 from edgesr.report.derive import energy_summary, model_figures, quality_figures
 
 SCHEMA = "edgesr.bench/1"
 Report: TypeAlias = dict[str, Any]
 
-_DERIVED = ("energy", "comparisons", "checks")
+_DERIVED = ("energy", "comparisons", "checks", "validity")
 _INNER_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")
 
 
@@ -38,6 +40,7 @@ def complete(record: Report) -> Report:
     report["energy"] = energy_summary(report)
     report["comparisons"] = comparisons(report)
     report["checks"] = checks(report)
+    report["validity"] = validity(report)
     return report
 
 
@@ -61,8 +64,15 @@ def read(path: Path) -> Report:
     schema = record.get("schema") if isinstance(record, dict) else None
     if schema != SCHEMA:
         raise BadConfig(f"{path} is no report of schema {SCHEMA} (it says {schema!r})")
-    try:
+    with damaged_is_said(path):
         return complete(record)
+
+
+@contextmanager
+def damaged_is_said(path: Path) -> Iterator[None]:
+    """While the record read from `path` is used: what it lacks becomes one line, `BadConfig`."""
+    try:
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
         raise BadConfig(f"{path} is a damaged report: {type(e).__name__} {e}") from e
 

@@ -9,10 +9,12 @@ from typing import Any
 from edgesr.report.figures import Figure
 
 NONE = "–"
+_DRAWN_TOGETHER = ("energy", "warm-up", "drift", "samples")  # the last has a column of its own
 HEADERS = ("model", "parameters", "MACs", "ms", "×", "peak MB", "J/frame", "PSNR-Y", "SSIM-Y")
 DETAIL_HEADERS = (
     "model", "calls", "min", "p50", "p90", "p95", "p99", "max", "CPU ms", "frames/s", "output MP/s",
 )  # fmt: skip
+QUALITY_HEADERS = ("model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "LPIPS")
 
 
 def _label(model: dict[str, Any], *, alone: bool) -> str:
@@ -61,10 +63,24 @@ def detail_rows(report: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def quality_rows(report: dict[str, Any]) -> list[list[str]]:
+    """Every measure of quality under `QUALITY_HEADERS`: the networks with any, then bicubic."""
+    named = [(m["name"], m["figures"]) for m in report["models"]]
+    if report.get("baseline"):
+        named.append((report["baseline"]["name"], report["baseline"]["figures"]))
+    places = {"psnr_y_db": 2, "ssim_y": 4, "psnr_rgb_db": 2, "ssim_rgb": 4, "lpips": 4}
+    found = [
+        [name, *(fixed(value(f[key]) if key in f else None, n) for key, n in places.items())]
+        for name, f in named
+    ]
+    return [row for row in found if set(row[1:]) != {NONE}]
+
+
 def notes(report: dict[str, Any]) -> list[str]:
     """What the table cannot say, in plain sentences; Markdown may show them as a list."""
     why = report.get("no_teacher")
     return [
+        *_host_note(report),
         *([f"No teacher to compare with: {why}."] if why else []),
         *_comparison_notes(report),
         _timing_note(report),
@@ -75,6 +91,13 @@ def notes(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _host_note(report: dict[str, Any]) -> Iterable[str]:
+    """Where it was measured, if not on the machine that wrote the report."""
+    if "host" in report:
+        about = report["host"]
+        yield f"Measured on {about['name']}, with the bundle {about['bundle']} ({about['target']})."
+
+
 def condition_rows(report: dict[str, Any]) -> list[list[str]]:
     """What the machine was: name, before the run, after it (empty where it did not change)."""
     before, after = report["conditions"]["before"], report["conditions"]["after"]
@@ -83,6 +106,10 @@ def condition_rows(report: dict[str, Any]) -> list[list[str]]:
         first, last = _condition(key, before[key]), _condition(key, after.get(key))
         name = key.removesuffix("_bytes").replace("_", " ")
         rows.append([name, first, "" if first == last else last])
+    locked = report["conditions"].get("locked", [])
+    if locked:
+        held = (f"{change['file']}: {change['was']} → {change['set']}" for change in locked)
+        rows.append(["locked for the run", ", ".join(held), ""])
     return rows
 
 
@@ -133,18 +160,28 @@ def plain(x: Any) -> str:
 
 
 def check_rows(report: dict[str, Any]) -> list[list[str]]:
-    """Every check: its name, the model it is about, `ok` or `look`, and what was found."""
-    return [
-        [c["name"], c.get("model", ""), "ok" if c["ok"] else "look", c["text"]]
-        for c in report["checks"]
-    ]
+    """Every check: its name, the model it is about, the result, and what was found.
+
+    Then what was not checked, and why.
+    """
+    found = [[c["name"], c.get("model", ""), _result(c), c["text"]] for c in report["checks"]]
+    for line in (report.get("validity") or {}).get("not_checked", ()):
+        name, _, why = line.partition(": ")
+        found.append([name, "", "not checked", why])
+    return found
+
+
+def _result(check: dict[str, Any]) -> str:
+    return "ok" if check["ok"] else "not valid" if check.get("invalid") else "look"
 
 
 def _check_notes(failed: list[dict[str, Any]]) -> Iterable[str]:
     """The failed checks; those of several models are drawn together."""
     for check in failed:
-        if check["name"] in ("conditions", "other load"):
-            yield f"Look: {check['text']}."
+        # What makes the run invalid stands in the verdict.
+        if check["name"] not in _DRAWN_TOGETHER and not check.get("invalid"):
+            where = f"{check['model']}: " if "model" in check else ""
+            yield f"Look: {where}{check['text']}."
     for check in failed:
         if check["name"] == "energy":
             where = f" of {check['model']}" if "model" in check else ""
@@ -179,10 +216,10 @@ def _comparison_notes(report: dict[str, Any]) -> Iterable[str]:
 def _timing_note(report: dict[str, Any]) -> str:
     s, scale = report["settings"], report["models"][0]["scale"]
     w, h = s["width"], s["height"]
-    threads = f"{s['threads']} threads" if s["threads"] != 1 else "1 thread"
+    threads = {None: "", 1: " with 1 thread"}.get(s["threads"], f" with {s['threads']} threads")
     return (
         f"ms: median wall time of the network's call alone, batch 1, {w}x{h} to "
-        f"{w * scale}x{h * scale}, {report['models'][0]['runtime']} with {threads}, on "
+        f"{w * scale}x{h * scale}, {report['models'][0]['runtime']}{threads}, on "
         f"{report['inputs']['source']}."
     )
 
@@ -226,3 +263,17 @@ def _quality_notes(report: dict[str, Any]) -> Iterable[str]:
             f"PSNR-Y and SSIM-Y: mean of {count} picture{'s' if count != 1 else ''} of "
             f"{quality['folder']}; {quality['convention']}."
         )
+        yield from _lpips_notes(report)
+
+
+def _lpips_notes(report: dict[str, Any]) -> Iterable[str]:
+    named = [(m["name"], m["figures"]) for m in report["models"]]
+    if report.get("baseline"):
+        named.append((report["baseline"]["name"], report["baseline"]["figures"]))
+    known = [(name, f["lpips"]) for name, f in named if "lpips" in f]
+    measured = [f"{name} {fixed(value(f), 4)}" for name, f in known if value(f) is not None]
+    if measured:
+        yield f"LPIPS 0.1 on AlexNet, lower is nearer: {', '.join(measured)}."
+    reasons = {m["raw"]["quality"].get("lpips_missing", "") for m in report["models"]} - {""}
+    for reason in sorted(reasons):
+        yield f"LPIPS: not measured: {reason}."

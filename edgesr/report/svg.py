@@ -6,8 +6,10 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 WIDTH, HEIGHT = 720, 300
+COLOURS = 10  # classes c0 to c9 of the page's style
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 18, 46
 
 
@@ -41,6 +43,10 @@ def axis(label: str, values: Sequence[float], *, log: bool = False) -> Axis:
     return Axis(label, low - room, high + room)
 
 
+# Left, top, right and bottom in pixels.
+_Box: TypeAlias = tuple[float, float, float, float]
+
+
 @dataclass
 class Chart:
     """A chart that is filled with points, lines and labels, then read as SVG text."""
@@ -49,11 +55,15 @@ class Chart:
     x: Axis
     y: Axis
     _parts: list[str] = field(default_factory=list)
+    _taken: list[_Box] = field(default_factory=list)
 
     def points(self, xs: Sequence[float], ys: Sequence[float], colour: int, width: float) -> None:
         """Dots of `width` pixels in the colour of series `colour`."""
-        path = "".join(f"M{self._x(x):.1f} {self._y(y):.1f}h0" for x, y in zip(xs, ys, strict=True))
-        self._parts.append(f'<path class="dots c{colour % 6}" stroke-width="{width}" d="{path}"/>')
+        self._dots(xs, ys, f"dots c{colour % COLOURS}", width)
+
+    def faint(self, xs: Sequence[float], ys: Sequence[float], width: float) -> None:
+        """Dots of `width` pixels that belong to no series."""
+        self._dots(xs, ys, "dots faint", width)
 
     def line(
         self, xs: Sequence[float], ys: Sequence[float], colour: int, *, dashed: bool = True
@@ -61,7 +71,7 @@ class Chart:
         """A thin line through the given points."""
         pairs = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in zip(xs, ys, strict=True))
         kind = "line" if dashed else "line solid"
-        self._parts.append(f'<polyline class="{kind} c{colour % 6}" points="{pairs}"/>')
+        self._parts.append(f'<polyline class="{kind} c{colour % COLOURS}" points="{pairs}"/>')
 
     def starts(self, marks: Sequence[tuple[float, str]]) -> None:
         """Upright lines where parts of the run begin, named where there is room for it."""
@@ -80,6 +90,28 @@ class Chart:
         left = px > WIDTH - 200
         anchor, shift = ("end", -9) if left else ("start", 9)
         self._parts.append(_text(px + shift, py - 7, text, anchor, "name"))
+
+    def keep_clear(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """No name is to be put over these points by `name`."""
+        places = zip(map(self._x, xs), map(self._y, ys), strict=True)
+        self._taken += [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+
+    def name(self, x: float, y: float, text: str) -> None:
+        """Text beside a point, where it covers neither another name nor a point kept clear."""
+        px, py, width = self._x(x), self._y(y), 7.2 * len(text)
+        places = [
+            (px + dx if dx > 0 else px + dx - width, py + dy)
+            for dx in (9, -9)
+            for dy in (15, -8, 4, 26, -19, 37, -30, 48)
+        ]
+        free = [at for at in places if self._is_free(_box(*at, width))]
+        left, base = (free or places)[0]
+        self._taken.append(_box(left, base, width))
+        self._parts.append(_text(left, base, text, "start", "name"))
+
+    def _is_free(self, box: _Box) -> bool:
+        inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - _BOTTOM
+        return inside and not any(_overlap(box, other) for other in self._taken)
 
     def svg(self) -> str:
         """The chart as one `<svg>` element."""
@@ -106,11 +138,24 @@ class Chart:
         parts.append(_text(_LEFT, _TOP - 6, self.y.label, "start", "axis"))
         return parts
 
+    def _dots(self, xs: Sequence[float], ys: Sequence[float], kind: str, width: float) -> None:
+        path = "".join(f"M{self._x(x):.1f} {self._y(y):.1f}h0" for x, y in zip(xs, ys, strict=True))
+        self._parts.append(f'<path class="{kind}" stroke-width="{width}" d="{path}"/>')
+
     def _x(self, value: float) -> float:
         return _LEFT + self.x.place(value) * (WIDTH - _LEFT - _RIGHT)
 
     def _y(self, value: float) -> float:
         return HEIGHT - _BOTTOM - self.y.place(value) * (HEIGHT - _TOP - _BOTTOM)
+
+
+def _box(left: float, base: float, width: float) -> _Box:
+    """What a line of text of the class `name` covers, whose baseline begins there."""
+    return left, base - 11, left + width, base + 3
+
+
+def _overlap(a: _Box, b: _Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:

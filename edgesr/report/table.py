@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgesr.report import rows
+from edgesr.report import models_table as lines
+from edgesr.report import rows, time_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +23,25 @@ def to_table(report: dict[str, Any]) -> Table:
     """
     heads = [_NARROW.get(header, header) for header in rows.HEADERS]
     return figures_table(heads, rows.summary_rows(report))
+
+
+def models_table(report: dict[str, Any]) -> Table | None:
+    """A line for each model, also for those that failed; None unless `--models` asked for it."""
+    if not lines.is_asked_for(report):
+        return None
+    return figures_table(lines.HEADERS, lines.table_rows(report))
+
+
+def time_tables(report: dict[str, Any]) -> Iterator[Table]:
+    """Times of whole pictures, then frames a second by batch, as far as they were measured."""
+    if body := time_rows.time_rows(report):
+        named = {"network": "network\nms", "whole call": "whole call\nms",
+                 "file to file": "file to file\nms"}  # fmt: skip
+        yield figures_table([named.get(head, head) for head in time_rows.TIME_HEADERS], body)
+    if body := time_rows.throughput_rows(report):
+        heads = [head.replace("best, ", "best\n") for head in time_rows.THROUGHPUT_HEADERS]
+        heads[2] = f"frames/s\n{heads[2]}"
+        yield figures_table(heads, body)
 
 
 def figures_table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> Table:

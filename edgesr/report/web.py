@@ -3,95 +3,91 @@
 from __future__ import annotations
 
 import html
-import statistics
 from typing import Any
 
-from edgesr.power.meter import Trace
-from edgesr.report import rows
+from edgesr.report import memory, models_table, pareto, rows, slider
 from edgesr.report.markdown import headline
-from edgesr.report.page import bullets, legend, page, table
-from edgesr.report.svg import Axis, Chart, axis
+from edgesr.report.page import bullets, page, table
+from edgesr.report.time_web import times_section
+from edgesr.report.traces import latency_section, power_section
+from edgesr.report.verdict import verdict
+
+_STYLE = """
+.verdict { border-left: 4px solid var(--c3); padding: .4rem 1rem; margin: 0 0 1.2rem; }
+.verdict.no { border-color: var(--c2); }
+.chart svg { min-width: 34rem; }
+table.figures td:first-child, table.figures th:first-child { position: sticky; left: 0;
+  background: var(--bg); padding-right: .8rem; }
+table.words td { overflow-wrap: anywhere; }
+@media (max-width: 36rem) { body { padding: 1.2rem .8rem 3rem; }
+  table.figures td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem;
+    max-width: 8rem; } th, td { padding: .35rem .45rem; } }
+"""
 
 
 def to_html(report: dict[str, Any]) -> str:
-    """The whole report; no script, no external file, the same text for the same report."""
+    """The whole report; no external file, the same text for the same report.
+
+    The only script moves the sliders over the crops: without it they are missing, and nothing
+    else is.
+    """
     names = [m["name"] for m in report["models"]]
     body = [
         "<h1>EdgeSR benchmark</h1>",
         f'<p class="head">{html.escape(headline(report))}</p>',
+        _verdict(report),
         table(rows.HEADERS, rows.summary_rows(report), "figures"),
         bullets(rows.notes(report)),
-        "<h2>Every timed call</h2>",
-        legend(names),
-        _latency_chart(report),
+        _models_section(report),
         _quality_section(report),
-        _power_section(report),
+        slider.crops_section(report),
+        *(_pareto(title, chart) for title, chart in pareto.charts(report)),
+        latency_section(report),
+        power_section(report),
         "<h2>Times in ms, throughput</h2>",
         table(rows.DETAIL_HEADERS, rows.detail_rows(report), "figures"),
+        times_section(report),
+        _memory_section(report),
         "<h2>Checks</h2>",
         table(("check", "model", "result", "found"), rows.check_rows(report), "words"),
         "<h2>Machine</h2>",
         table(("", "before", "after, if changed"), rows.condition_rows(report), "words"),
     ]
-    return page(f"EdgeSR benchmark: {', '.join(names)}", body)
-
-
-def _latency_chart(report: dict[str, Any]) -> str:
-    series = [m["raw"]["samples"] for m in report["models"]]
-    times = [t for s in series for t in s["start_s"]]
-    start = min(times)
-    chart = Chart(
-        "Wall time of every call over the run",
-        axis("seconds of the run", [0.0, max(times) - start]),
-        axis("ms a call (logarithmic)", [ms for s in series for ms in s["wall_ms"]], log=True),
+    return page(
+        f"EdgeSR benchmark: {', '.join(names)}",
+        body,
+        style=_STYLE + slider.STYLE,
+        script=slider.script(report),
     )
-    for number, s in enumerate(series):
-        seconds = [t - start for t in s["start_s"]]
-        chart.points(seconds, s["wall_ms"], number, 5 if len(seconds) < 100 else 3)
-        median = statistics.median(s["wall_ms"])
-        chart.line([0.0, max(times) - start], [median, median], number)
-    return chart.svg()
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    good, text = verdict(report)
+    return f'<p class="verdict{"" if good else " no"}">{html.escape(text)}</p>'
+
+
+def _models_section(report: dict[str, Any]) -> str:
+    if not models_table.is_asked_for(report):
+        return ""
+    body = table(models_table.HEADERS, models_table.table_rows(report), "figures")
+    why = models_table.failure_notes(report)
+    return f"<h2>Models</h2>\n{body}{bullets(why) if why else ''}"
 
 
 def _quality_section(report: dict[str, Any]) -> str:
-    dots = []
-    for number, model in enumerate(report["models"]):
-        psnr = rows.value(model["figures"]["psnr_y_db"])
-        if psnr is not None:
-            ms = statistics.median(model["raw"]["samples"]["wall_ms"])
-            dots.append((number, model["name"], ms, psnr))
-    if not dots:
+    body = rows.quality_rows(report)
+    if not body:
         return ""
-    levels = [psnr for *_, psnr in dots]
-    baseline = report.get("baseline")
-    bicubic = rows.value(baseline["figures"]["psnr_y_db"]) if baseline else None
-    x = axis("ms a call (logarithmic)", [ms for *_, ms, _ in dots], log=True)
-    y = axis("PSNR-Y, dB", levels if bicubic is None else [*levels, bicubic])
-    chart = Chart("PSNR-Y against time", Axis(x.label, x.low / 1.6, x.high * 1.6, True), y)
-    if bicubic is not None:
-        chart.line([chart.x.low, chart.x.high], [bicubic, bicubic], 0)
-        chart.label(chart.x.low, bicubic, "bicubic")
-    for number, name, ms, psnr in dots:
-        chart.points([ms], [psnr], number, 10)
-        chart.label(ms, psnr, name)
-    return "<h2>Quality against time</h2>\n" + chart.svg()
+    return f"<h2>Quality</h2>\n{table(rows.QUALITY_HEADERS, body, 'figures')}"
 
 
-def _power_section(report: dict[str, Any]) -> str:
-    if report["energy"] is None:
+def _memory_section(report: dict[str, Any]) -> str:
+    body = memory.memory_rows(report)
+    if not body:
         return ""
-    trace = Trace.from_json(report["power"]["trace"])
-    total: dict[float, float] = {}
-    for time_s, rail, watts in trace.watts():
-        if rail in trace.total:
-            total[time_s] = total.get(time_s, 0.0) + watts
-    if len(total) < 2:
-        return ""
-    start = min(total)
-    chart = Chart(
-        "Power over the run",
-        axis("seconds of the measurement", [0.0, max(total) - start]),
-        axis(f"W ({report['energy']['total']})", list(total.values())),
-    )
-    chart.points([t - start for t in total], list(total.values()), 1, 2)
-    return "<h2>Power</h2>\n" + chart.svg()
+    shown = table(memory.HEADERS, body, "figures")
+    return f"<h2>Memory in MB</h2>\n{shown}{bullets(memory.memory_notes(report))}"
+
+
+def _pareto(title: str, chart: str) -> str:
+    return f'<h2>{html.escape(title)}</h2>\n<div class="wide chart">{chart}</div>'
