@@ -20,6 +20,7 @@ from edgesr.checkpoint import Checkpoint
 from edgesr.graph import counts
 from edgesr.graph.onnx import to_onnx
 from edgesr.models.student import student
+from edgesr.models.table import untrained_weights
 from edgesr.pruning.latency import LatencyTable
 from edgesr.resize import downscale_bicubic
 from edgesr.runtime.ort import OrtRuntime
@@ -118,6 +119,9 @@ def test_bad_input_is_one_line_exit_1_and_nothing_written(
     (world / "unknown.toml").write_text(RECIPE + "\nmomentum = 0.9\n")
     foreign = world / "foreign.pth"
     torch.save({"encoder.weight": torch.zeros(3)}, foreign)
+    graph = student(8, 1)
+    random = Checkpoint(graph, untrained_weights(graph, 0), {"untrained": True}, {})
+    checkpoint.save(world / "random.safetensors", random)
     out = world / "never"
     teacher = ("--teacher", world / "teacher.safetensors")
     photos = ("--data", world / "photos")
@@ -128,7 +132,7 @@ def test_bad_input_is_one_line_exit_1_and_nothing_written(
         ((tiny, *teacher, "--data", world / "nowhere"), "nowhere"),
         ((tiny, "--teacher", evil, *photos), "evil.pth"),
         ((tiny, "--teacher", foreign, *photos), "foreign.pth"),
-        ((tiny, "--teacher", "srgan", *photos), "untrained"),
+        ((tiny, "--teacher", world / "random.safetensors", *photos), "untrained"),
         ((tiny, *teacher, *photos, "--budget", "speed=9"), "budget 'speed=9'"),
         (("--preset", "smokey", *teacher, *photos), "no preset 'smokey'"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import machines
@@ -47,8 +48,16 @@ def test_an_error_inside_puts_everything_back(nano: Path) -> None:
     assert contents(nano) == before
 
 
+@pytest.fixture
+def attended() -> Iterator[None]:
+    """SIGINT as at a terminal: a shell has what it starts in the background ignore it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_puts_everything_back(nano: Path, number: signal.Signals) -> None:
+def test_a_signal_puts_everything_back(nano: Path, number: signal.Signals, attended: None) -> None:
     before, handler = contents(nano), signal.getsignal(number)
     error = KeyboardInterrupt if number == signal.SIGINT else SystemExit
     with pytest.raises(error) as raised, locked_clocks(nano):

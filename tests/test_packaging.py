@@ -193,9 +193,11 @@ def test_ruff_holds_what_goes_to_the_boards_to_their_python() -> None:
     taken = {path.relative_to(ROOT).as_posix() for path in modules if path.stem != "__init__"}
     kit = {path.relative_to(ROOT).as_posix() for path in scripts}
     old = {name for name in taken if name.startswith("edgesr/board/")} | {"export/build.py"}
-    named = {*(taken - old), *kit, "edgesr/board/*.py", "edgesr/remote/agent.py"}
+    agents = {"edgesr/remote/agent.py", "edgesr/remote/bench_agent.py"}
+    packed = {f"edgesr/bench/host/{name}.py" for name in ("program", "networks", "memory")}
+    named = {*(taken - old), *kit, *agents, *packed, "edgesr/board/*.py"}
     assert set(versions) == named
-    oldest = {"edgesr/board/*.py", "edgesr/remote/agent.py", "export/build.py"}
+    oldest = {*agents, "edgesr/board/*.py", "export/build.py"}
     assert {name for name in named if versions[name] == "py37"} == oldest
     assert {versions[name] for name in named - oldest} == {"py38"}
 

@@ -49,6 +49,7 @@ PROMISED_DB = {
     "balanced": Promise((31.55, 28.25, 27.30), 0.9),
     "quality": Promise((31.60, 28.28, 27.35), 0.9),
     "srresnet": Promise((31.55, 28.22, 27.31), 0.9),
+    "paper": Promise((31.48, 28.16, 27.27), 0.85),
     "srgan": None,
     "gan": None,
 }

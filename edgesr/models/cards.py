@@ -24,6 +24,7 @@ FILE_WORDS = {
     "safetensors": "fp32, weights to go on from",
     "int8.safetensors": "int8, weights and scales to export from",
 }
+HALF = "float16, weights to go on from; the ONNX file is written when it is asked for"
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,10 @@ def size_line(card: Card) -> str:
 
 def file_rows(card: Card) -> list[tuple[str, str]]:
     """Each file and its size: `("balanced.fp32.onnx", "581 kB: fp32, ONNX")`; kB are 1000 bytes."""
+    # A model without an ONNX file is kept in half precision: tools/add_model.py --half.
+    words = FILE_WORDS if "fp32.onnx" in card.file_bytes else {**FILE_WORDS, "safetensors": HALF}
     return [
-        (f"{card.name}.{suffix}", f"{size / 1e3:,.0f} kB: {FILE_WORDS.get(suffix, suffix)}")
+        (f"{card.name}.{suffix}", f"{size / 1e3:,.0f} kB: {words.get(suffix, suffix)}")
         for suffix, size in card.file_bytes.items()
     ]
 
@@ -223,11 +226,12 @@ def commands(card: Card, number: int) -> list[str]:
     run, stem = card.training[number - 1], f"{card.name}-{number}"
     before = run.start.removeprefix("run ")
     start = f"runs/{card.name}-{before}" if before.isdigit() else "THAT"
-    student = f" --student {start}" if run.start else ""
+    verb, option = ("compress", "--student") if run.teacher else ("train", "--network")
+    student = f" {option} {start}" if run.start else ""
     teacher = f" --teacher {run.teacher}" if run.teacher else ""
     return [
         f"edgesr models show {card.name} --recipe {number} > {stem}.toml",
-        f"edgesr compress {stem}.toml --data DIR --out runs/{stem}{teacher}{student}",
+        f"edgesr {verb} {stem}.toml --data DIR --out runs/{stem}{teacher}{student}",
     ]
 
 
