@@ -50,7 +50,6 @@ PROMISED_DB = {
     "quality": Promise((31.60, 28.28, 27.35), 0.9),
     "srresnet": Promise((31.55, 28.22, 27.31), 0.9),
     "paper": Promise((31.48, 28.16, 27.27), 0.85),
-    "srgan": None,
     "gan": None,
 }
 INT8_LOSS_DB = 0.05
