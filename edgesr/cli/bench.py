@@ -26,10 +26,16 @@ Teacher = Annotated[
     typer.Option("--teacher", metavar="T", help="What they are compared with; default: srgan."),
 ]
 Power = Annotated[
-    bool, typer.Option("--power", help="Measure energy too, if this machine has a meter.")
+    bool,
+    typer.Option(
+        "--power", help="Measure energy too, if this machine has a meter.", rich_help_panel="Energy"
+    ),
 ]
 RequirePower = Annotated[
-    bool, typer.Option("--require-power", help="Measure energy; fail without a meter.")
+    bool,
+    typer.Option(
+        "--require-power", help="Measure energy; fail without a meter.", rich_help_panel="Energy"
+    ),
 ]
 Size = Annotated[
     str | None,
@@ -37,21 +43,35 @@ Size = Annotated[
         "--size",
         metavar="WxH",
         help="Input size in pixels.  [default: 320x180; with --host the bundle's tile]",
+        rich_help_panel="Timing",
     ),
 ]
 Duration = Annotated[
     float | None,
     typer.Option(
-        "--duration", metavar="S", help="Seconds of timed calls, all models together; default: 60."
+        "--duration",
+        metavar="S",
+        help="Seconds of timed calls, all models together; default: 60.",
+        rich_help_panel="Timing",
     ),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Short for --duration 20.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Short for --duration 20.", rich_help_panel="Timing")
+]
 Publish = Annotated[
-    bool, typer.Option("--publish", help="Short for --duration 600 and --throughput.")
+    bool,
+    typer.Option(
+        "--publish", help="Short for --duration 600 and --throughput.", rich_help_panel="Timing"
+    ),
 ]
 Fps = Annotated[
     float | None,
-    typer.Option("--fps", metavar="N", help="Start calls N times a second; default: back to back."),
+    typer.Option(
+        "--fps",
+        metavar="N",
+        help="Start calls N times a second; default: back to back.",
+        rich_help_panel="Timing",
+    ),
 ]
 Throughput = Annotated[
     bool | None,
@@ -59,11 +79,16 @@ Throughput = Annotated[
         "--throughput/--no-throughput",
         help="Frames/s at batch 1, 2, 4, 8 and in 1 and 2 streams too, half as long again.",
         show_default=False,
+        rich_help_panel="Timing",
     ),
 ]
 LockClocks = Annotated[
     bool,
-    typer.Option("--lock-clocks", help="Hold CPU and GPU clocks at their highest meanwhile; root."),
+    typer.Option(
+        "--lock-clocks",
+        help="Hold CPU and GPU clocks at their highest meanwhile; root.",
+        rich_help_panel="Timing",
+    ),
 ]
 Quality = Annotated[
     Path | None,
@@ -71,19 +96,40 @@ Quality = Annotated[
 ]
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", metavar="F", help="Write the report as JSON; - prints only that."),
+    typer.Option(
+        "--json",
+        metavar="F",
+        help="Write the report as JSON; - prints only that.",
+        rich_help_panel="Reports",
+    ),
 ]
 HtmlFile = Annotated[
-    Path | None, typer.Option("--html", metavar="F", help="Write it as one HTML page.")
+    Path | None,
+    typer.Option(
+        "--html", metavar="F", help="Write it as one HTML page.", rich_help_panel="Reports"
+    ),
 ]
-MdFile = Annotated[Path | None, typer.Option("--md", metavar="F", help="Write it as Markdown.")]
+MdFile = Annotated[
+    Path | None,
+    typer.Option("--md", metavar="F", help="Write it as Markdown.", rich_help_panel="Reports"),
+]
 CsvFile = Annotated[
     Path | None,
-    typer.Option("--csv", metavar="F", help="Write every figure as CSV, one row for each model."),
+    typer.Option(
+        "--csv",
+        metavar="F",
+        help="Write every figure as CSV, one row for each model.",
+        rich_help_panel="Reports",
+    ),
 ]
 CsvSamples = Annotated[
     Path | None,
-    typer.Option("--csv-samples", metavar="F", help="Write every timed call as CSV."),
+    typer.Option(
+        "--csv-samples",
+        metavar="F",
+        help="Write every timed call as CSV.",
+        rich_help_panel="Reports",
+    ),
 ]
 Listed = Annotated[
     str | None,
@@ -95,23 +141,48 @@ Listed = Annotated[
 ]
 Replay = Annotated[
     Path | None,
-    typer.Option("--replay", metavar="F", help="Measure nothing; show the report in this JSON."),
+    typer.Option(
+        "--replay",
+        metavar="F",
+        help="Measure nothing; show the report in this JSON.",
+        rich_help_panel="Reports",
+    ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Default: one for each physical core."),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="Default: one for each physical core.",
+        rich_help_panel="Timing",
+    ),
 ]
 RuntimeName = Annotated[
     str,
-    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it."),
+    typer.Option(
+        "--runtime",
+        help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it.",
+        rich_help_panel="Timing",
+    ),
 ]
 Host = Annotated[
     str | None,
-    typer.Option("--host", metavar="USER@BOARD", help="Measure a bundle there, over ssh."),
+    typer.Option(
+        "--host",
+        metavar="USER@BOARD",
+        help="Measure a bundle there, over ssh.",
+        rich_help_panel="On a board",
+    ),
 ]
 BundleThere = Annotated[
     str | None,
-    typer.Option("--bundle", metavar="DIR", help="With --host: its folder there."),
+    typer.Option(
+        "--bundle",
+        metavar="DIR",
+        help="With --host: its folder there.",
+        rich_help_panel="On a board",
+    ),
 ]
 TeacherBundle = Annotated[
     str | None,
@@ -119,9 +190,12 @@ TeacherBundle = Annotated[
         "--teacher-bundle",
         metavar="DIR",
         help="With --host: a second bundle there, whose student is the teacher.",
+        rich_help_panel="On a board",
     ),
 ]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
+Yes = Annotated[
+    bool, typer.Option("-y", "--yes", help="Overwrite what exists.", rich_help_panel="Reports")
+]
 
 
 def bench(
