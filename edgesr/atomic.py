@@ -36,6 +36,20 @@ def refuse_overwrite(path: Path, yes: bool) -> None:
     raise WouldOverwrite(f"{path} exists already; -y overwrites it")
 
 
+class _Tried(Exception):
+    """Ends a trial of writing; never leaves this module."""
+
+
+def check_writable(path: Path) -> None:
+    """Raise `WriteFailed` for what could not be written to `path`; nothing is left behind.
+
+    For before hours of work, since `atomic_file` would tell it only after them.
+    """
+    with suppress(_Tried), atomic_file(path) as temporary:
+        temporary.touch()
+        raise _Tried
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path to write to, renamed to `path` when the block ends well.

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from edgesr.atomic import atomic_file, atomic_folder, refuse_overwrite, write_bytes, write_text
+from edgesr.atomic import (
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    refuse_overwrite,
+    write_bytes,
+    write_text,
+)
 from edgesr.errors import WouldOverwrite, WriteFailed
 
 
@@ -136,3 +143,15 @@ def test_overwriting_is_refused(tmp_path: Path) -> None:
         with pytest.raises(WouldOverwrite, match="exists already; -y overwrites it"):
             refuse_overwrite(path, yes=False)
         refuse_overwrite(path, yes=True)
+
+
+def test_a_trial_of_writing_leaves_nothing_and_tells_what_would_fail(tmp_path: Path) -> None:
+    there = tmp_path / "there.json"
+    there.write_text("old")
+    for path in (there, tmp_path / "new" / "deep" / "a.json"):
+        check_writable(path)
+    assert names(tmp_path) == ["there.json"] and there.read_text() == "old"
+    for path, says in ((there / "a.json", "a file, not a folder"), (tmp_path, "it is a folder")):
+        with pytest.raises(WriteFailed, match=says):
+            check_writable(path)
+    assert names(tmp_path) == ["there.json"]

@@ -18,7 +18,7 @@ from edgesr.bench.config import BenchConfig
 from edgesr.bench.frames import cover, load_frames
 from edgesr.bench.run import bench
 from edgesr.cli.main import app
-from edgesr.errors import Impossible
+from edgesr.errors import Impossible, WriteFailed
 from edgesr.report import dumps, read, to_html, to_markdown
 
 RUNNER = CliRunner()
@@ -33,6 +33,30 @@ def test_any_form_can_go_to_stdout(form: str, tmp_path: Path) -> None:
     assert done.exit_code == 0 and done.stdout == expected
     both = ["--json", "-", "--md", "-"]
     assert RUNNER.invoke(app, ["bench", "--replay", str(tmp_path / "r.json"), *both]).exit_code == 2
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "r.json"
+    done = RUNNER.invoke(app, ["bench", "tiny", "--teacher", "fast", "--json", str(target)])
+    assert done.exit_code == 1 and "a file, not a folder" in done.stderr
+    assert "bench:" not in done.stderr
+
+
+def test_a_disk_that_fills_up_costs_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = bench(BenchConfig(duration_s=5), tools=tools(World(srgan=1.0, balanced=0.1)))
+    (tmp_path / "r.json").write_text(dumps(report))
+
+    def full(path: Path, text: str) -> None:
+        raise WriteFailed(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("edgesr.report.write", full)
+    options = ["--csv", str(tmp_path / "r.csv"), "--md", "-"]
+    done = RUNNER.invoke(app, ["bench", "--replay", str(tmp_path / "r.json"), *options])
+    assert done.exit_code == 1 and "No space left on device" in done.stderr
+    assert done.stdout == to_markdown(report)
 
 
 def test_command_on_real_networks(wide_and_narrow: tuple[Path, Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ _PLAIN_WIDTH = 110  # columns where stdout is no terminal
 
 def check(outputs: Mapping[str, Path | None], yes: bool) -> None:
     """Refuse, before anything is measured, what cannot be written; `outputs` by option."""
-    from edgesr.atomic import refuse_overwrite
+    from edgesr.atomic import check_writable, refuse_overwrite
 
     if list(outputs.values()).count(STDOUT) > 1:
         *first, last = (f"--{name}" for name in outputs)
@@ -26,6 +26,7 @@ def check(outputs: Mapping[str, Path | None], yes: bool) -> None:
     for path in outputs.values():
         if path is not None and path != STDOUT:
             refuse_overwrite(path, yes)
+            check_writable(path)
 
 
 def put_out(
@@ -42,19 +43,27 @@ def put_out(
 
 
 def _put_out(report: Report, outputs: Mapping[str, Path | None]) -> None:
+    from edgesr.errors import WriteFailed
     from edgesr.report import FORMS, write
 
+    failed: WriteFailed | None = None
     forms = [(path, FORMS[name]) for name, path in outputs.items()]
     # Files first: a reader of stdout that goes away (`| head`) must not cost the run.
     for path, form in forms:
         if path is not None and path != STDOUT:
-            write(path, form(report))
-            typer.echo(f"written: {path}", err=True)
+            try:
+                write(path, form(report))
+            except WriteFailed as e:  # what was measured is shown all the same
+                failed = failed or e
+            else:
+                typer.echo(f"written: {path}", err=True)
     piped = [form for path, form in forms if path == STDOUT]
     if piped:
         typer.echo(piped[0](report), nl=False)
     else:
         _show(report)
+    if failed is not None:
+        raise failed
 
 
 def _show(report: Report) -> None:
