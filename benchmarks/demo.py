@@ -39,7 +39,7 @@ def main() -> None:
                "--max-minutes", args.minutes)  # fmt: skip
     edgesr("2/4 export: a bundle for Jetson Orin", "export", student, "--teacher", "span",
            "--target", "jetson-orin", "-o", root / "bundle", "-y")  # fmt: skip
-    # The SRGAN generator's weights are untrained: it is there for its size and speed.
+    # srgan is trained for looks: it is there for its size and speed, not for its decibels.
     edgesr("3/4 bench: student against teacher", "bench", student, "balanced", "srgan",
            "--teacher", "span", "--power", "--quality", root / "photos" / "unseen",
            "--duration", args.duration, "--json", root / "bench.json",

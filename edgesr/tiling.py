@@ -91,12 +91,8 @@ def upscale_strips(
         strip = np.empty(((r.last - r.first) * s, width * s, channels), image.dtype)
         for c in columns:
             out = _run(network, image[r.start : r.stop, c.start : c.stop], r, c)
-            inside = out[
-                :,
-                (r.first - r.start) * s : (r.last - r.start) * s,
-                (c.first - c.start) * s : (c.last - c.start) * s,
-            ]
-            strip[:, c.first * s : c.last * s] = _to_pixels(inside, channels, image.dtype)
+            pixels = to_integers(inside(out, r, c, s), channels, image.dtype)
+            strip[:, c.first * s : c.last * s] = pixels.transpose(1, 2, 0)
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
@@ -115,7 +111,7 @@ def plan(
         return _fixed_spans(height, h, halo), _fixed_spans(width, w, halo)
     if tile is None:
         tile = _auto_tile(height, width, halo)
-    return _spans(height, tile, halo), _spans(width, tile, halo)
+    return spans(height, tile, halo), spans(width, tile, halo)
 
 
 def _check(image: NDArray[Any]) -> tuple[int, int, int]:
@@ -133,13 +129,19 @@ def _auto_tile(height: int, width: int, halo: int) -> int:
     return max(SMALLEST_TILE, math.isqrt(AUTO_PIXELS) - 2 * halo)
 
 
-def _spans(length: int, tile: int, halo: int) -> list[Span]:
-    tile = -(-length // -(-length // tile))  # as many tiles, but of even size
+def spans(length: int, tile: int, halo: int) -> list[Span]:
+    """Tiles of at most `tile` pixels along an axis of `length`, each with its window."""
+    tile = even(length, tile)
     return [
         Span(max(first - halo, 0), min(last + halo, length), first, last)
         for first in range(0, length, tile)
         for last in (min(first + tile, length),)
     ]
+
+
+def even(length: int, tile: int) -> int:
+    """The side of as many tiles along `length` as `tile` makes, but of even size."""
+    return -(-length // -(-length // tile))
 
 
 def _fixed_shape(height: int, width: int, network: Network, tile: int | None) -> tuple[int, int]:
@@ -173,14 +175,9 @@ def _fixed_spans(length: int, window: int, halo: int) -> list[Span]:
 
 def _run(network: Network, window: NDArray[Any], r: Span, c: Span) -> NDArray[np.float32]:
     """The network's CHW output for one HWC window."""
-    if window.shape[2] == 1:
-        window = np.repeat(window, 3, axis=2)
-    batch = np.empty((1, 3, *window.shape[:2]), np.float32)
-    np.divide(window.transpose(2, 0, 1), np.float32(np.iinfo(window.dtype).max), out=batch[0])
+    batch = as_batch(window)
     out = network.run(batch)
-    want = (1, 3, batch.shape[2] * network.scale, batch.shape[3] * network.scale)
-    if out.shape != want:
-        raise BadModel(f"{network.name} gave {out.shape} where {want} was due: wrong scale?")
+    check_shape(out, batch, network)
     # min and max carry NaN along, and make no copy.
     if not (math.isfinite(out.min()) and math.isfinite(out.max())):
         raise BadModel(
@@ -191,12 +188,41 @@ def _run(network: Network, window: NDArray[Any], r: Span, c: Span) -> NDArray[np
     return first
 
 
-def _to_pixels(chw: NDArray[np.float32], channels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """HWC integers of CHW floats in [0, 1]: clipped, rounded half up."""
+def as_batch(window: NDArray[Any]) -> NDArray[np.float32]:
+    """What `Network.run` takes, of a HWC window of integers; grey becomes RGB."""
+    if window.shape[2] == 1:
+        window = np.repeat(window, 3, axis=2)
+    batch = np.empty((1, 3, *window.shape[:2]), np.float32)
+    np.divide(window.transpose(2, 0, 1), np.float32(np.iinfo(window.dtype).max), out=batch[0])
+    return batch
+
+
+def check_shape(out: NDArray[np.float32], batch: NDArray[np.float32], network: Network) -> None:
+    """Raise `BadModel` unless `out` is `batch` made `network.scale` times larger."""
+    want = (1, 3, batch.shape[2] * network.scale, batch.shape[3] * network.scale)
+    if out.shape != want:
+        raise BadModel(f"{network.name} gave {out.shape} where {want} was due: wrong scale?")
+
+
+def inside(chw: NDArray[Any], r: Span, c: Span, scale: int) -> NDArray[Any]:
+    """The tile's part of the window's output, a view."""
+    return chw[
+        :,
+        (r.first - r.start) * scale : (r.last - r.start) * scale,
+        (c.first - c.start) * scale : (c.last - c.start) * scale,
+    ]
+
+
+def to_integers(chw: NDArray[np.float32], channels: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """CHW integers of CHW floats in [0, 1]: clipped, rounded half up; luma for 1 channel."""
     top = float(np.iinfo(dtype).max)
     if channels == 1:
-        chw = np.tensordot(_GREY, chw, axes=1)[None]
+        # Not a matrix product, whose sums may depend on where in the picture a pixel is.
+        luma = chw[0] * _GREY[0]
+        luma += chw[1] * _GREY[1]
+        luma += chw[2] * _GREY[2]
+        chw = luma[None]
     values = chw * np.float32(top)
     values += np.float32(0.5)
     np.clip(values, 0.0, top + 0.5, out=values)
-    return values.astype(dtype).transpose(1, 2, 0)  # the cast cuts off
+    return values.astype(dtype)  # the cast cuts off

@@ -42,7 +42,7 @@ from edgesr.export import export_bundle
 from edgesr.power import energy
 from edgesr.remote import ssh
 from edgesr.report import dumps, read, to_html, to_markdown
-from edgesr.upscale import Options, upscale_array, upscale_file
+from edgesr.upscaling.files import Options, upscale_array, upscale_file
 from tests.kit import bare, cudart
 from tests.loopback import Loopback, sshd
 from tests.test_export import TILE, tiny

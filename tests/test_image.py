@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +11,19 @@ from PIL import Image, ImageCms
 
 from edgesr import image
 from edgesr.errors import BadImage
-from edgesr.image import Picture, load_folder, read, read_rgb8, to_8_bit, write
+from edgesr.image import (
+    Facts,
+    Picture,
+    load_folder,
+    png,
+    probe,
+    read,
+    read_rgb8,
+    to_8_bit,
+    write,
+)
 
+FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 RNG = np.random.default_rng(5)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -23,6 +31,13 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 def noise(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (23, 31)) -> NDArray:
     top = np.iinfo(dtype).max
     return RNG.integers(0, top, (*size, channels), dtype=dtype, endpoint=True)
+
+
+def turned_png16(stored: NDArray[np.uint8], orientation: int) -> bytes:
+    """A 16-bit PNG whose EXIF, behind the pixels, says how it is to be turned."""
+    data = image.encode(Picture(stored.astype(np.uint16) * 257), Path("a.png"))
+    end = data.rindex(b"IEND") - 4
+    return data[:end] + png.chunk(b"eXIf", exif(orientation)[6:]) + data[end:]
 
 
 def smooth(channels: int) -> NDArray[np.uint8]:
@@ -50,6 +65,7 @@ def test_png_keeps_pixels_and_metadata(tmp_path: Path, channels: int, dtype: typ
     np.testing.assert_array_equal(got.pixels, pixels)
     assert got.icc == icc
     assert got.exif == exif(1)
+    assert probe(tmp_path / "a.png") == Facts("PNG", 31, 23, channels, got.pixels.itemsize * 8)
     assert got.dpi == pytest.approx((300, 150), abs=0.02)  # PNG counts dots per metre
 
 
@@ -120,12 +136,9 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> 
         7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
         8: lambda a: np.rot90(a, -1),
     }[orientation](upright)
-    path = tmp_path / f"a.{kind.rstrip('16z')}"
+    path, bits = tmp_path / f"a.{kind.rstrip('16z')}", 16 if "16" in kind else 8
     if kind == "png16":
-        write(
-            path,
-            Picture(np.ascontiguousarray(stored).astype(np.uint16) * 257, exif=exif(orientation)),
-        )
+        path.write_bytes(turned_png16(np.ascontiguousarray(stored), orientation))
     elif kind == "tif16":
         tifffile = pytest.importorskip("tifffile")
         tag = (274, "H", 1, orientation, True)
@@ -141,36 +154,9 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> 
         Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=tags, **options)
     got = read(path)
     assert np.abs(to_8_bit(got.pixels).astype(int) - upright).max() <= 4
-    # only the orientation in it has changed
-    assert got.exif == (None if kind.startswith("tif") else exif(1))
-
-
-def test_orientation_of_png16_is_in_its_exif(tmp_path: Path) -> None:
-    write(tmp_path / "a.png", Picture(noise(3, np.uint16), exif=exif(6)))
-    assert read(tmp_path / "a.png").pixels.shape == (31, 23, 3)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_both_byte_orders_of_exif(order: str) -> None:
-    mark = b"II" if order == "<" else b"MM"
-    entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, 8, 0)
-    block = mark + struct.pack(order + "HIH", 42, 8, 1) + entry + bytes(4)
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 4)).save(buffer, "JPEG", exif=b"Exif\0\0" + block)
-    path = Path("a.jpg")
-    picture = image._decode(path, buffer, image.MAX_PIXELS)
-    assert picture.pixels.shape == (6, 4, 3)
-    assert picture.exif == b"Exif\0\0" + block.replace(
-        entry, entry[:8] + struct.pack(order + "HH", 1, 0)
-    )
-
-
-@pytest.mark.parametrize("junk", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"nonsense" * 9])
-def test_damaged_exif_does_not_stop_the_picture(tmp_path: Path, junk: bytes) -> None:
-    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + junk)
-    got = read(tmp_path / "a.jpg")
-    assert got.pixels.shape == (4, 6, 3)
-    assert got.exif is None
+    assert probe(path) == Facts("TIFF" if "tif" in kind else FORMATS[path.suffix], 24, 16, 3, bits)
+    if not kind.startswith("tif"):  # whose tags are copied into a new block
+        assert got.exif == exif(1)  # only the orientation in it has changed
 
 
 def test_palettes(tmp_path: Path) -> None:
@@ -215,8 +201,7 @@ def test_16_bit_into_8_bit_formats(tmp_path: Path) -> None:
     deep = np.full((8, 8, 3), 40_000, np.uint16)
     write(tmp_path / "a.jpg", Picture(deep))
     assert abs(int(read(tmp_path / "a.jpg").pixels[0, 0, 0]) - round(40_000 / 257)) <= 1
-    with pytest.raises(BadImage, match="16-bit pictures are written as PNG"):
-        write(tmp_path / "a.tif", Picture(deep))
+    assert read(tmp_path / "a.jpg").pixels.dtype == np.uint8
 
 
 def test_to_8_bit_rounds() -> None:
@@ -236,35 +221,6 @@ def test_format_limits(tmp_path: Path) -> None:
         write(tmp_path / "a.webp", Picture(np.zeros((1, 16384, 3), np.uint8)))
     with pytest.raises(BadImage, match=r"unknown format '\.gif'"):
         write(tmp_path / "a.gif", Picture(noise(3)))
-
-
-def test_cmyk_is_refused_with_the_reason(tmp_path: Path) -> None:
-    Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
-    with pytest.raises(BadImage, match="kind CMYK are not taken; convert it to RGB"):
-        read(tmp_path / "a.jpg")
-
-
-def test_animations_are_refused(tmp_path: Path) -> None:
-    frames = [Image.fromarray(noise(3)) for _ in range(3)]
-    for name in ("a.png", "a.webp", "a.tif"):
-        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        with pytest.raises(BadImage, match="holds 3 pictures"):
-            read(tmp_path / name)
-
-
-def test_size_limit_is_checked_before_decoding(tmp_path: Path) -> None:
-    Image.new("1", (400, 300)).save(tmp_path / "a.png")
-    with pytest.raises(BadImage, match=r"400x300 is more than 0 megapixels"):
-        read(tmp_path / "a.png", max_pixels=119_999)
-    assert read(tmp_path / "a.png", max_pixels=120_000).pixels.shape == (300, 400, 1)
-    for side in (12_000, 40_000):  # the second one is beyond Pillow's own limit too
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        data = b"\x89PNG\r\n\x1a\n" + b"".join(
-            image._chunk(k, d) for k, d in ((b"IHDR", header), (b"IDAT", zlib.compress(b"0")))
-        )
-        (tmp_path / "bomb.png").write_bytes(data)
-        with pytest.raises(BadImage, match="more than 100 megapixels"):
-            read(tmp_path / "bomb.png")
 
 
 def test_read_rgb8(tmp_path: Path) -> None:

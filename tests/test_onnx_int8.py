@@ -124,6 +124,17 @@ def test_every_architecture_can_be_written(name: str, tmp_path: Path) -> None:
     assert found["QLinearConv"] == len(graph.convs())
 
 
+def test_a_silu_between_two_int8_convolutions_stays_in_codes(tmp_path: Path) -> None:
+    graph = small_networks()["span"]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 3), np.uint8)
+    quant = post_training(graph, random_weights(graph), list(pixels), high=())
+    found = optimised(to_onnx_int8(graph, random_weights(graph), quant, form="ort"), tmp_path)
+    silus = sum(isinstance(x, Activation) and x.fn == "silu" for x in graph.layers)
+    assert silus == 12
+    # The last block's first one is also read by the concatenation, which is fp32.
+    assert (found["QLinearSigmoid"], found["QLinearMul"]) == (silus, silus - 1)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_file_keeps_the_rules_of_its_engine(graph: Graph, form: Form) -> None:
     weights, quant = exact(graph, ("tail",))

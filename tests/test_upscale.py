@@ -11,62 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
-from typer.testing import CliRunner
+from PIL import Image, ImageCms
 
 from edgesr import resources
-from edgesr.atomic import write_bytes
-from edgesr.cli.main import app
 from edgesr.cli.upscale import Format
 from edgesr.errors import BadImage, BadModel, Impossible, UnknownName, WouldOverwrite
-from edgesr.graph.spec import Graph
-from edgesr.graph.spec import Nearest as NearestLayer
 from edgesr.image import SUFFIXES, Picture, read, write
-from edgesr.upscale import (
-    DEFAULT_MODEL,
-    FORMATS,
-    Failure,
-    Options,
-    UpscaleResult,
-    fill_transparent,
-    output_path,
-    upscale_array,
-    upscale_file,
-    upscale_files,
-)
+from edgesr.upscaling.batch import sources_of, upscale_files
+from edgesr.upscaling.files import upscale_array, upscale_file
+from edgesr.upscaling.inputs import Source
+from edgesr.upscaling.options import DEFAULT_MODEL, FORMATS, Options
+from edgesr.upscaling.outputs import output_path
+from edgesr.upscaling.results import Done, Failed
+from tests.upscale_world import Nearest, noise, repeat, run, write_nearest
 
-RNG = np.random.default_rng(11)
 _WHERE_TELEMETRY_LOOKS = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"}
-
-
-class Nearest:
-    """Repeats pixels four times; remembers what it was given."""
-
-    name = "nearest"
-    scale = 4
-    halo = 2
-    tile_shapes = ()
-
-    def __init__(self) -> None:
-        self.seen: list[NDArray[np.float32]] = []
-
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.seen.append(batch.copy())
-        return batch.repeat(4, axis=2).repeat(4, axis=3)
-
-    def memory(self) -> dict[str, int]:
-        return {}
-
-    def close(self) -> None:
-        pass
-
-
-def repeat(pixels: NDArray) -> NDArray:
-    return pixels.repeat(4, axis=0).repeat(4, axis=1)
-
-
-def noise(*shape: int, dtype: type = np.uint8) -> NDArray:
-    return RNG.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -104,25 +63,10 @@ def test_hidden_colours_do_not_bleed() -> None:
     pixels = np.zeros((40, 50, 4), np.uint8)
     pixels[...] = (255, 0, 255, 0)
     pixels[inside] = (10, 200, 30, 255)
-    net = Nearest()
-    upscale_array(pixels, net)
-    np.testing.assert_allclose(
-        net.seen[0][0] * 255, np.broadcast_to(np.reshape([10, 200, 30], (3, 1, 1)), (3, 40, 50)),
-        atol=1e-3,
-    )  # fmt: skip
-
-
-def test_filling_keeps_visible_colours() -> None:
-    colour, alpha = noise(33, 21, 3), noise(33, 21)
-    alpha[alpha < 200] = 0
-    filled = fill_transparent(colour, alpha)
-    np.testing.assert_array_equal(filled[alpha > 0], colour[alpha > 0])
-    assert filled.dtype == np.uint8
-    hidden = filled[alpha == 0]
-    assert hidden.min() >= colour[alpha > 0].min()
-    assert hidden.max() <= colour[alpha > 0].max()
-    for flat in (0, 255):  # nothing to fill, nothing to fill from
-        np.testing.assert_array_equal(fill_transparent(colour, np.full_like(alpha, flat)), colour)
+    got = upscale_array(pixels, Nearest())
+    visible = got[got[..., 3] > 0]
+    assert len(visible) > 16 * inside.sum()  # a soft edge, wider than the disc itself
+    np.testing.assert_array_equal(visible[:, :3], np.broadcast_to([10, 200, 30], (len(visible), 3)))
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4, 5), (4, 4, 0), (1, 4, 4, 3), (0, 4, 3)])
@@ -137,13 +81,16 @@ def test_file_keeps_what_belongs_to_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Maker"
     exif[0x0112] = 6
-    picture = Picture(noise(6, 8, 3, dtype=np.uint16), b"p" * 128, exif.tobytes(), (300.0, 300.0))
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Picture(noise(6, 8, 3, dtype=np.uint16), icc, exif.tobytes(), (300.0, 300.0))
     write(tmp_path / "in.png", picture)
     result = upscale_file(tmp_path / "in.png", Nearest())
-    assert result.output == tmp_path / "in_x4.png"
+    assert isinstance(result, Done)
+    assert result.output == str(tmp_path / "in_x4.png")
     assert (result.width, result.height, result.scale) == (6, 8, 4)  # shown upright
+    assert (result.new_width, result.new_height) == (24, 32)
     assert 0 < result.network_s < result.total_s
-    got = read(result.output)
+    got = read(tmp_path / "in_x4.png")
     np.testing.assert_array_equal(got.pixels, repeat(np.rot90(picture.pixels, -1)))
     assert got.icc == picture.icc
     assert got.dpi == pytest.approx((300, 300), abs=0.02)
@@ -179,17 +126,33 @@ def test_impossible_outputs_are_refused_before_the_network_runs(tmp_path: Path) 
 
 
 def test_output_names(tmp_path: Path) -> None:
-    source = Path("there/photo.of.me.jpeg")
-    assert output_path(source, 4, Options()) == Path("there/photo.of.me_x4.png")
-    assert output_path(source, 2, Options(fmt="webp")) == Path("there/photo.of.me_x2.webp")
-    assert output_path(source, 4, Options(out=Path("b.jpg"))) == Path("b.jpg")
-    assert output_path(source, 4, Options(out=Path("b.jpeg"), fmt="jpg")) == Path("b.jpeg")
-    assert output_path(source, 4, Options(out=tmp_path)) == tmp_path / "photo.of.me_x4.png"
-    assert output_path(source, 4, Options(out=Path("new"))) == Path("new/photo.of.me_x4.png")
+    def name(source: Source, options: Options, size: tuple[int, int] = (8, 8)) -> Path:
+        return output_path(source, size, 4, options)
+
+    source = Source(Path("there/photo.of.me.jpeg"))
+    beside = {
+        Options(): "photo.of.me_x4.png",
+        Options(fmt="webp", scale=2.0): "photo.of.me_x2.webp",
+        Options(fmt="tiff", scale=1.5): "photo.of.me_x1.5.tiff",
+        Options(width=1920): "photo.of.me_1920x1080.png",
+        Options(height=1080, fmt="avif"): "photo.of.me_1920x1080.avif",
+    }
+    for options, expected in beside.items():
+        assert name(source, options, (1080, 1920)) == Path("there") / expected
+    assert name(source, Options(out=Path("b.jpg"))) == Path("b.jpg")
+    assert name(source, Options(out=Path("b.jpeg"), fmt="jpg")) == Path("b.jpeg")
+    assert name(source, Options(out=Path("b.tif"), fmt="tiff")) == Path("b.tif")
+    assert name(source, Options(out=tmp_path)) == tmp_path / "photo.of.me_x4.png"
+    assert name(source, Options(out=Path("new"))) == Path("new/photo.of.me_x4.png")
     (tmp_path / "old").write_text("")  # a file, so it is no folder to write into
-    assert output_path(source, 4, Options(out=tmp_path / "old")) == tmp_path / "old"
-    new = Options(out=tmp_path / "new", many=True)
-    assert output_path(source, 4, new) == tmp_path / "new" / "photo.of.me_x4.png"
+    assert name(source, Options(out=tmp_path / "old")) == tmp_path / "old"
+    new = Options(out=tmp_path / "new.d", many=True)
+    assert name(source, new) == tmp_path / "new.d" / "photo.of.me_x4.png"
+    deep = Source(Path("a/b/c/photo.png"), below=Path("b/c"))
+    assert name(deep, new) == tmp_path / "new.d" / "b" / "c" / "photo_x4.png"
+    for suffix, kept in ((".mkv", ".mkv"), (".avi", ".mp4"), (".MP4", ".mp4")):
+        film = Source(Path(f"f{suffix}"), film=True)
+        assert name(film, Options(fmt="png")) == Path(f"f_x4{kept}")
 
 
 def test_memory_that_does_not_suffice(tmp_path: Path) -> None:
@@ -198,7 +161,7 @@ def test_memory_that_does_not_suffice(tmp_path: Path) -> None:
             raise MemoryError
 
     write(tmp_path / "in.png", Picture(noise(3, 3, 3)))
-    with pytest.raises(Impossible, match="do not fit in memory"):
+    with pytest.raises(Impossible, match=r"memory.*; close other programs"):
         upscale_file(tmp_path / "in.png", Hungry())
     assert [p.name for p in tmp_path.iterdir()] == ["in.png"]
 
@@ -222,11 +185,10 @@ def test_many_files_go_on_after_a_bad_one(tmp_path: Path) -> None:
     write(tmp_path / "sub" / "a.png", Picture(noise(3, 3, 3)))
     sources = [tmp_path / n for n in ("a.png", "b.png", "sub/a.png", "c.png")]
     options = Options(out=tmp_path / "new" / "out", yes=True)
-    outcomes = list(upscale_files(sources, options, Nearest()))
-    kinds = [type(o) for o in outcomes]
-    assert kinds == [UpscaleResult, Failure, Failure, UpscaleResult]
+    outcomes = list(upscale_files(sources_of(sources), options, Nearest()))
+    assert [type(o) for o in outcomes] == [Done, Failed, Failed, Done]
     # -y does not mean that one input may overwrite the result of another
-    assert isinstance(outcomes[2], Failure)
+    assert isinstance(outcomes[2], Failed)
     assert isinstance(outcomes[2].error, WouldOverwrite)
     assert "already" in str(outcomes[2].error)
     assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["a_x4.png", "c_x4.png"]
@@ -234,7 +196,7 @@ def test_many_files_go_on_after_a_bad_one(tmp_path: Path) -> None:
 
 def test_an_unknown_model_is_raised_not_reported_per_file(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="no model 'nosuch'"):
-        list(upscale_files([tmp_path / "a.png"], Options(), "nosuch"))
+        list(upscale_files(sources_of([tmp_path / "a.png"]), Options(), "nosuch"))
 
 
 def test_names_agree() -> None:
@@ -247,19 +209,7 @@ def test_names_agree() -> None:
 
 @pytest.fixture(scope="module")
 def nearest_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that repeats pixels, as an ONNX file."""
-    pytest.importorskip("onnx")
-    from edgesr.graph.onnx import to_onnx
-
-    graph = Graph("nearest", (NearestLayer("up", ("input",), 4),))
-    path = tmp_path_factory.mktemp("model") / "nearest.onnx"
-    write_bytes(path, to_onnx(graph, {}))
-    return path
-
-
-def run(*args: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["upscale", *map(str, args)])
-    return result.exit_code, result.stdout, result.stderr
+    return write_nearest(tmp_path_factory.mktemp("model"))
 
 
 def test_command_writes_beside_the_input(tmp_path: Path, nearest_onnx: Path) -> None:
@@ -281,13 +231,19 @@ def test_command_prints_only_json(tmp_path: Path, nearest_onnx: Path) -> None:
     code, out, err = run(tmp_path / "in.png", tmp_path / "none.png", *args[:-3], "--json")
     assert code == 1
     assert "none.png: no such file" in err
-    data = json.loads(out)
-    assert [r["output"] for r in data["results"]] == [str(tmp_path / "in_x4.webp")]
-    assert data["results"][0]["width"] == data["results"][0]["height"] == 80
-    assert [f["input"] for f in data["failed"]] == [str(tmp_path / "none.png")]
+    done, failed, summary = map(json.loads, out.splitlines())
+    assert done.pop("network_s") < done.pop("total_s")
+    assert done == {
+        "event": "done", "input": str(tmp_path / "in.png"), "scale": 4, "streamed": False,
+        "output": str(tmp_path / "in_x4.webp"), "width": 80, "height": 80,
+    }  # fmt: skip
+    assert (failed["event"], failed["input"]) == ("failed", str(tmp_path / "none.png"))
+    assert "no such file" in failed["error"]
+    assert summary.pop("seconds") > 0
+    assert summary == {"event": "summary", "done": 1, "skipped": 0, "failed": 1, "others": 0}
     code, out, err = run(tmp_path / "in.png", *args)
     assert code == 0
-    assert json.loads(out)["failed"] == []
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["done"]
     assert "in.png" in err  # progress, since there is more than one tile
     assert (tmp_path / "out.webp").is_file()
 
@@ -309,7 +265,7 @@ def test_onnxruntime_neither_keeps_nor_sends_usage_data(tmp_path: Path, nearest_
 def test_command_wrong_usage(tmp_path: Path, nearest_onnx: Path) -> None:
     write(tmp_path / "in.png", Picture(noise(2, 2, 3)))
     assert run()[0] == 2
-    for tile in (0, 15):  # windows that are nearly all halo take hours
+    for tile in (15, -1, "many"):  # windows that are nearly all halo take hours
         code, _, err = run(tmp_path / "in.png", "-m", nearest_onnx, "-t", tile)
         assert code == 2 and "--tile" in err and "16" in err
     assert run(tmp_path / "in.png", "-f", "gif")[0] == 2

@@ -317,7 +317,7 @@ def _measure(size: str, runtime_name: str, **asked: Any) -> Report:
     from edgesr.evaluate import evaluate, find_lpips
     from edgesr.models.find import check
     from edgesr.runtime.open import check_runtime
-    from edgesr.upscale import Options, upscale_array, upscale_file
+    from edgesr.upscaling.files import Options, upscale_array, upscale_file
 
     def from_file(source: Path, runtime: Runtime, out: Path) -> object:
         return upscale_file(source, runtime, Options(out=out, yes=True))

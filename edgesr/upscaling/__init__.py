@@ -1,0 +1,1 @@
+"""`upscale`, the verb: pictures, folders, films and live sources made larger."""
