@@ -125,6 +125,8 @@ def diagnose(probe: Probe | None = None) -> Diagnosis:
     base = _base(probe)
     checks = (
         Check("upscale", *base),
+        _needs("upscale film.mp4", packages, "video", ("av",)),
+        _needs("upscale --max-memory", packages, "stream", ("pyvips",)),
         Check("bench", *base),
         _power(probe),
         _needs("export", packages, "export", ("onnx", "safetensors")),
@@ -142,6 +144,8 @@ _PACKAGES = (
     "opencv-python",
     "pillow",
     "onnxruntime",
+    "av",
+    "pyvips",
     "onnx",
     "safetensors",
     "torch",

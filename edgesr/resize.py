@@ -102,7 +102,7 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.minimum(folded, 2 * n - 1 - folded)
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keys, "Cubic convolution interpolation", 1981, eq. 15 (a = -0.5)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
@@ -114,7 +114,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _down_taps(factor: int) -> _Taps:
     # Output 0 is centred on input (factor - 1) / 2; the kernel reaches 2·factor each side.
     offsets = np.arange(-2 * factor, 3 * factor)
-    weights = _cubic((offsets - (factor - 1) / 2) / factor)
+    weights = cubic((offsets - (factor - 1) / 2) / factor)
     return _taps(weights[None], -2 * factor, factor)
 
 
@@ -122,7 +122,7 @@ def _down_taps(factor: int) -> _Taps:
 def _up_taps(factor: int) -> _Taps:
     # Output p is centred on input (p + 1/2) / factor - 1/2; four taps reach -2 .. 2.
     centres = (np.arange(factor) + 0.5) / factor - 0.5
-    return _taps(_cubic(np.arange(-2, 3)[None] - centres[:, None]), -2, 1)
+    return _taps(cubic(np.arange(-2, 3)[None] - centres[:, None]), -2, 1)
 
 
 def _taps(weights: NDArray[np.float64], start: int, step: int) -> _Taps:

@@ -73,11 +73,11 @@ def gif(path: Path) -> None:
 
 
 CASES: list[tuple[Callable[[Path], None], str, str]] = [
-    (text, "text.png", "not a picture that EdgeSR reads (PNG, JPEG, WebP, BMP and TIFF)"),
+    (text, "text.png", "not a picture that EdgeSR reads (PNG, JPEG, WebP, BMP, TIFF and AVIF)"),
     (empty, "empty.png", "the file is empty"),
     (truncated, "cut.jpg", "the picture is damaged"),
     (truncated_16_bit, "cut16.png", "the picture is damaged"),
-    (folder, "folder.png", "is a folder, not a picture"),
+    (folder, "folder.png", "no pictures or films in it"),
     (missing, "missing.png", "no such file"),
     (animation, "film.webp", "holds 2 pictures"),
     (gif, "old.png", "not a picture that EdgeSR reads"),
@@ -99,15 +99,15 @@ def test_one_line_and_nothing_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("name", "what"), [(".", "."), ("..", ".."), ("shots", "shots")])
-def test_a_folder_is_refused(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+@pytest.mark.parametrize("name", [".", "..", "shots"])
+def test_a_folder_without_pictures_is_refused(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / "shots").mkdir()
     monkeypatch.chdir(tmp_path / "shots" if name == ".." else tmp_path)
     result = CliRunner().invoke(app, ["upscale", name, "-m", str(model)])
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"edgesr: {what}: is a folder, not a picture; name its")
+    assert result.stderr.startswith(f"edgesr: {name}: no pictures or films in it")
 
 
 def _onnx(path: Path, metadata: dict[str, str]) -> None:

@@ -19,6 +19,8 @@ from edgesr.power.meter import NoMeter
 
 EVERYTHING = {
     "torch": "2.13.0",
+    "av": "18.1.0",
+    "pyvips": "3.2.0",
     "onnx": "1.20.0",
     "safetensors": "0.7.0",
     "scikit-image": "0.26.0",
@@ -69,8 +71,8 @@ def check(probe: Probe, name: str) -> Check:
 
 def test_where_all_is_there_all_works() -> None:
     checks = diagnose(machine()).checks
-    assert [c.state for c in checks] == ["works"] * 8
-    assert [c.remedy for c in checks] == [""] * 8
+    assert [c.state for c in checks] == ["works"] * 10
+    assert [c.remedy for c in checks] == [""] * 10
     power = next(c for c in checks if c.command == "bench --power")
     assert power.detail == "INA3221, total VDD_IN"
 
@@ -170,7 +172,7 @@ def test_json_is_alone_on_stdout(cli: typer.Typer) -> None:
     done = CliRunner().invoke(cli, ["--json"])
     assert done.exit_code == 0
     report = json.loads(done.stdout)
-    assert [c["state"] for c in report["checks"]] == ["works"] * 8
+    assert [c["state"] for c in report["checks"]] == ["works"] * 10
     assert set(report) == {"edgesr", "machine", "packages", "checks"}
 
 

@@ -20,7 +20,7 @@ from edgesr.errors import BadModel, Impossible, WriteFailed
 from edgesr.image import Picture, read, write
 from edgesr.upscaling import picture
 from edgesr.upscaling.batch import sources_of, upscale_files
-from edgesr.upscaling.flow import Room, Stopped, Writers
+from edgesr.upscaling.flow import Room, Stopped, Workers
 from edgesr.upscaling.inputs import Source, find
 from edgesr.upscaling.options import Options
 from edgesr.upscaling.outputs import Outputs
@@ -258,11 +258,11 @@ def test_room_is_for_so_many_bytes_and_pictures() -> None:
 
 
 def test_what_is_being_written_is_finished(tmp_path: Path) -> None:
-    writers = Writers[str](2)
+    workers = Workers[str]("test", 2)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
-        with writers.writing():
+        with workers.whole():
             begun.set()
             go_on.wait(10)
             (tmp_path / "slow").write_text("whole")
@@ -272,15 +272,15 @@ def test_what_is_being_written_is_finished(tmp_path: Path) -> None:
         begun.wait(10)
         go_on.wait(10)
         time.sleep(0.1)
-        with writers.writing():
+        with workers.whole():
             (tmp_path / "late").write_text("")
         return "late"
 
-    written = writers.submit(slow)
-    writers.submit(late)
+    written = workers.submit(slow)
+    workers.submit(late)
     begun.wait(10)
     threading.Timer(0.05, go_on.set).start()
-    writers.stop()
+    workers.stop()
     assert written.result(10) == "slow"
     time.sleep(0.2)
     assert all_below(tmp_path) == {"slow"}
@@ -357,7 +357,7 @@ def test_interrupted_and_resumed(tmp_path: Path, nearest_onnx: Path, how: signal
     assert last.startswith("edgesr: interrupted; ")
     assert last.endswith(" of 60 done; the same command with --resume goes on")
     finished = all_below(tmp_path / "out")
-    assert 2 <= len(finished) < 60
+    assert 1 <= len(finished) < 60  # 001 may end after 002
     for name in finished:  # also no temporary file
         assert read(tmp_path / "out" / name).pixels.shape == (400, 400, 3)
     code, out, _ = run(*args, "--resume", "--json")

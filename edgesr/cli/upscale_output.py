@@ -92,7 +92,7 @@ class Report:
         self._inner.close()
         kind = type(outcome).__name__.lower()
         self._counts[kind] += 1
-        if kind == "done":
+        if kind == "done" and outcome.frames is None:  # type: ignore[union-attr]
             self.made.append(outcome.source)
         if kind == "failed":
             self._failures.append(outcome)  # type: ignore[arg-type]

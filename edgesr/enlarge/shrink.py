@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesr.resize import _cubic
+from edgesr.resize import cubic
 from edgesr.rows import Rows
 
 BLOCK = 32  # rows of the result that are made at once
@@ -39,7 +39,7 @@ def taps(n_in: int, n_out: int) -> Taps:
     first = np.floor(centres - 2 * ratio).astype(np.int64) + 1
     offsets = np.arange(int(np.ceil(4 * ratio)))
     index = first[:, None] + offsets
-    weights = _cubic((index - centres[:, None]) / ratio)
+    weights = cubic((index - centres[:, None]) / ratio)
     weights /= weights.sum(axis=1, keepdims=True)
     folded = index % (2 * n_in)
     return Taps(np.minimum(folded, 2 * n_in - 1 - folded), weights)

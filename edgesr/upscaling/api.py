@@ -28,7 +28,21 @@ def upscale(
     max_bytes: int | None = None,
     runtime: str = "auto",
 ) -> NDArray[Any]:
-    """One picture made larger; see `edgesr.upscale`, which is this function."""
+    """`image` made larger by a super-resolution network, four times unless a size is given.
+
+    `image` is HW (grey) or HWC with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA, not
+    premultiplied) channels, uint8 or uint16; the result has the same layout and type. `model` is
+    a name of `edgesr models` (`NAME:int8` for its int8 form), the path of a model, or a runtime
+    that is open already; models that were named stay loaded for the next call.
+
+    The size: `scale`, or `width` or `height` in pixels (the other follows; both: exactly that).
+    `tile` is the side of a tile in pixels, chosen when None: the result is the same. `ensemble`
+    takes the mean over the eight flips and turns, for eight times the time. `max_bytes` bounds
+    the memory of the process. `runtime` is one of `edgesr upscale --runtime`.
+
+    Raises `edgesr.errors.BadImage` for another array or size, `UnknownName` or `BadModel` for
+    the model, `Impossible` when memory does not suffice.
+    """
     rows, columns = image.shape[:2] if image.ndim in (2, 3) else (1, 1)
     engine = _open(str(model), runtime) if isinstance(model, str | Path) else model
     size = target_size(

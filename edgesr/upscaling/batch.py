@@ -10,15 +10,17 @@ from pathlib import Path
 from edgesr.enlarge import Enlarger
 from edgesr.errors import EdgeSRError, Impossible
 from edgesr.runtime.base import Runtime
+from edgesr.runtime.ort import physical_cores
 from edgesr.upscaling.films import Films, OnFrames
 from edgesr.upscaling.inputs import Source
 from edgesr.upscaling.network import described, opened
 from edgesr.upscaling.options import DEFAULT_MODEL, Options
 from edgesr.upscaling.outputs import Outputs
-from edgesr.upscaling.pipeline import OnPair, OnTiles, Pipeline
+from edgesr.upscaling.pipeline import MOST_HELPERS, OnPair, OnTiles, Pipeline
 from edgesr.upscaling.plans import Planner, room_bytes
 from edgesr.upscaling.results import Done, Failed, Outcome, Skipped
 
+THREAD_SAFE = "onnxruntime-cpu"  # the name of the runtime that several threads may run
 _TRIED = 128  # side of a picture, pixels: no larger window is run to find out
 
 
@@ -47,6 +49,7 @@ def upscale_files(
             Planner(options, enlarger, outputs, room),
             options,
             room_bytes=room,
+            helpers=_helpers(engine, options),
             film=Films(
                 enlarger, options, outputs, partial(described, model, options), on_frames
             ).make,
@@ -104,6 +107,14 @@ def upscale_live(
 def sources_of(paths: Sequence[Path]) -> list[Source | Failed]:
     """Files that are named one by one."""
     return [Source(path) for path in paths]
+
+
+def _helpers(engine: Runtime, options: Options) -> list[Enlarger]:
+    """Enlargers for other threads, where the runtime may be run by several."""
+    if engine.name != THREAD_SAFE:
+        return []
+    count = min(MOST_HELPERS, physical_cores() - 1)
+    return [Enlarger(engine, options.settings()) for _ in range(count)]
 
 
 def _enlarger(engine: Runtime, options: Options) -> Enlarger:

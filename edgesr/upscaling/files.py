@@ -26,13 +26,16 @@ def upscale_array(
     runtime: Runtime,
     tile: int | None = None,
     on_tiles: picture.OnTiles | None = None,
+    *,
+    check: bool = True,
 ) -> NDArray[Any]:
     """`pixels` made `runtime.scale` times larger, same layout and type.
 
     HW or HWC with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA, not premultiplied) channels,
-    uint8 or uint16. Raises `BadImage` for other arrays, `BadModel` when the network gives NaN.
+    uint8 or uint16. `check` runs the guards. Raises `BadImage` for other arrays, `BadModel` for
+    what they refuse.
     """
-    return Enlarger(runtime, Settings(tile=tile)).picture(pixels, None, on_tiles)
+    return Enlarger(runtime, Settings(tile=tile, check=check)).picture(pixels, None, on_tiles)
 
 
 def upscale_file(

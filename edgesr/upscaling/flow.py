@@ -19,12 +19,13 @@ class Stopped(Exception):
 class Room:
     """Memory for the pictures under way: between being read and being written.
 
-    They hold `limit_bytes` at most, beside what the network takes for the largest of them, and
-    are at most `pictures`; one alone may always enter, since it was found to fit before.
+    What they hold, and what the network takes for the largest of them (`networks` run at once),
+    is `limit_bytes` at most, and they are at most `pictures`; one alone may always enter, since
+    it was found to fit before.
     """
 
-    def __init__(self, limit_bytes: int, pictures: int) -> None:
-        self._limit, self._pictures = limit_bytes, pictures
+    def __init__(self, limit_bytes: int, pictures: int, networks: int = 1) -> None:
+        self._limit, self._pictures, self._networks = limit_bytes, pictures, networks
         self._inside: list[tuple[int, int]] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -54,51 +55,62 @@ class Room:
             return True
         if alone or len(self._inside) >= self._pictures:
             return False
-        largest = max(working, *(network for _, network in self._inside))
-        return held + sum(pixels for pixels, _ in self._inside) + largest <= self._limit
+        workings = sorted((working, *(network for _, network in self._inside)))
+        pixels = held + sum(pixels for pixels, _ in self._inside)
+        return pixels + sum(workings[-self._networks :]) <= self._limit
 
 
-class Writers(Generic[T]):
-    """Threads that encode and write, `count` of them.
+class Workers(Generic[T]):
+    """`count` threads that do jobs in the order that they were given.
 
     They are daemons: when the process is to end, an encoder that has a minute to go does not
-    hold it up. A file that is being written at that moment is finished.
+    hold it up. What a job does within `whole` is finished all the same.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, name: str, count: int) -> None:
         self._jobs: SimpleQueue[tuple[Future[T], Callable[[], T]] | None] = SimpleQueue()
-        self._count, self._stopping, self._busy = count, False, 0
+        self._stopping, self._inside, self._unfinished = False, 0, 0
         self._changed = threading.Condition()
-        for number in range(count):
-            name = f"edgesr-write-{number}"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True)
+            for n in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Have `job` done; what it raises comes out of the future."""
-        future: Future[T] = Future()
+    @property
+    def unfinished(self) -> int:
+        """Jobs that wait or are being done."""
+        return self._unfinished
+
+    def submit(self, job: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
+        """Have `job` done; what it gives or raises comes out of the future."""
+        future = Future() if future is None else future
+        with self._changed:
+            self._unfinished += 1
         self._jobs.put((future, job))
         return future
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def whole(self) -> Iterator[None]:
         """Around what must not be broken off. Raises `Stopped` after `stop`."""
         with self._changed:
             if self._stopping:
                 raise Stopped
-            self._busy += 1
+            self._inside += 1
         try:
             yield
         finally:
             with self._changed:
-                self._busy -= 1
+                self._inside -= 1
                 self._changed.notify_all()
 
     def stop(self) -> None:
-        """Begin nothing more, and wait for the files that are being written."""
+        """Begin nothing more, and wait for what must not be broken off."""
         with self._changed:
             self._stopping = True
-            self._changed.wait_for(lambda: self._busy == 0)
-        for _ in range(self._count):
+            self._changed.wait_for(lambda: self._inside == 0)
+        for _ in self._threads:
             self._jobs.put(None)
 
     def _run(self) -> None:
@@ -110,4 +122,7 @@ class Writers(Generic[T]):
                 return
             except BaseException as e:
                 future.set_exception(e)
+            finally:
+                with self._changed:
+                    self._unfinished -= 1
             del future, job, entry  # or this thread keeps the last picture until the next comes

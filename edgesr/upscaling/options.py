@@ -35,10 +35,13 @@ class Options:
     tile: int | None = None
     max_bytes: int | None = None
     ensemble: bool = False
+    check: bool = True  # the guards
     max_pixels: int = MAX_PIXELS  # of a picture that is read
     codec: str | None = None  # of films
     crf: int | None = None
 
     def settings(self) -> Settings:
         """What of it concerns the network."""
-        return Settings(tile=self.tile, max_bytes=self.max_bytes, ensemble=self.ensemble)
+        return Settings(
+            tile=self.tile, max_bytes=self.max_bytes, ensemble=self.ensemble, check=self.check
+        )
