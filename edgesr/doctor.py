@@ -126,7 +126,7 @@ def diagnose(probe: Probe | None = None) -> Diagnosis:
     checks = (
         Check("upscale", *base),
         _needs("upscale film.mp4", packages, "video", ("av",)),
-        _needs("upscale --max-memory", packages, "stream", ("pyvips",)),
+        _needs("upscale big.jpg", packages, "stream", ("pyvips",)),
         Check("bench", *base),
         _power(probe),
         _needs("export", packages, "export", ("onnx", "safetensors")),

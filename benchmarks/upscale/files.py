@@ -35,7 +35,7 @@ from edgesr.enlarge import Enlarger
 from edgesr.models.find import onnx_of
 from edgesr.runtime.open import open_runtime
 
-SIZES = ((320, 180), (640, 360), (1280, 720))
+SIZES = ((320, 180), (640, 360))
 MODELS = ("tiny", "tiny:int8", "balanced", "balanced:int8", "quality")
 Contender = Callable[[Path, Path], float]  # source and target; seconds inside a network
 

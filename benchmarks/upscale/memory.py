@@ -3,14 +3,14 @@
     python -m benchmarks.upscale.memory --out benchmarks/upscale/results/memory-2026-11.json
 
 Each run is the command as a user types it, in a process of its own. Its peak is what the kernel
-counted when it ended (ru_maxrss of wait4: all resident pages, libraries among them), beside the
-largest VmHWM seen in /proc while it ran. The pictures are made here, row by row, of our sample
-photograph in tiles with varied brightness and noise. Afterwards libvips, which had no part in
-making it, decodes the result and reduces it four times: `mean_difference` is how far that is from
-the picture, in levels of 255.
+counted when it ended (ru_maxrss of wait4: all resident pages, libraries among them; never less
+than this script held at the start), beside the largest VmHWM seen in /proc while it ran. The
+pictures are made here, row by row, of our sample photograph in tiles with varied brightness and
+noise. Afterwards libvips, which had no part in making it, decodes the result and reduces it four
+times: `mean_difference` is how far that is from the picture, in levels of 255.
 
 Runs are added to a record that exists; one of the same model, format and size is replaced. A
-picture of 100 megapixels takes 6 GB of disk and, with `balanced` on two cores, most of an hour.
+picture of 100 megapixels takes 3 GB of disk and, with `balanced` on two cores, some minutes.
 """
 
 from __future__ import annotations
