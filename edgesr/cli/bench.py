@@ -44,7 +44,7 @@ Size = Annotated[
     typer.Option(
         "--size",
         metavar="WxH",
-        help="Input size in pixels.  [default: 320x180; with --host the bundle's tile]",
+        help="Input size in pixels; default: 320x180; with --host the bundle's tile.",
         rich_help_panel="Timing",
     ),
 ]

@@ -19,8 +19,8 @@ def compress(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="A recipe that ships: paper, quality, balanced, fast, tiny, gan, smoke.  "
-            "[default: balanced; smoke without --data]"
+            help="A recipe that ships: paper, quality, balanced, fast, tiny, gan, smoke; "
+            "default: balanced, smoke without --data."
         ),
     ] = None,
     teacher: Annotated[

@@ -42,8 +42,8 @@ def export(
         typer.Option(
             "--max-drop",
             min=0.0,
-            help="What int8 may lose, dB of PSNR-Y; layers go back to fp16 until it holds.  "
-            "[default: 0.1 with trained scales, 0.3 with --calib]",
+            help="What int8 may lose, dB of PSNR-Y; layers go back to fp16 until it holds; "
+            "default: 0.1 with trained scales, 0.3 with --calib.",
         ),
     ] = None,
     sparsity: Annotated[

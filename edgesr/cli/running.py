@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from edgesr.training.run import Request
 
 Data: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Folder of photographs to train on.  [default: a few samples]")
+    Path | None, typer.Option(help="Folder of photographs to train on; default: a few samples.")
 ]
-Out: TypeAlias = Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/PRESET]")]
+Out: TypeAlias = Annotated[Path | None, typer.Option(help="Run folder; default: runs/PRESET.")]
 Processes: TypeAlias = Annotated[
     int | None, typer.Option("--np", help="Processes on this machine (Horovod).", min=1)
 ]

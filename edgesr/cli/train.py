@@ -19,7 +19,7 @@ def train(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="A recipe that ships.  [default: srgan; train-smoke without --data]"),
+        typer.Option(help="A recipe that ships; default: srgan; train-smoke without --data."),
     ] = None,
     network: Annotated[
         str | None,
