@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,13 @@ def write_nearest(folder: Path) -> Path:
 def run(*args: object, stdin: bytes | None = None) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, ["upscale", *map(str, args)], input=stdin)
     return result.exit_code, result.stdout, result.stderr
+
+
+def events(out: str) -> list[dict]:
+    """The objects that `--json` printed."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def all_below(folder: Path) -> set[str]:
+    """The files in `folder` and its folders, by their paths from there."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}

@@ -89,14 +89,16 @@ class Report:
 
     def show(self, outcome: Outcome) -> None:
         """One more input is done with."""
+        from edgesr.upscaling.results import Done, Failed
+
         self._inner.close()
         kind = type(outcome).__name__.lower()
         self._counts[kind] += 1
-        if kind == "done" and outcome.frames is None:  # type: ignore[union-attr]
+        if isinstance(outcome, Done) and outcome.frames is None:
             self.made.append(outcome.source)
-        if kind == "failed":
-            self._failures.append(outcome)  # type: ignore[arg-type]
-            typer.echo(f"edgesr: {outcome.error}", err=True)  # type: ignore[union-attr]
+        if isinstance(outcome, Failed):
+            self._failures.append(outcome)
+            typer.echo(f"edgesr: {outcome.error}", err=True)
         if self._json:
             self._print(json.dumps({"event": kind, **_AS_JSON[kind](outcome)}))
         elif kind != "failed":
